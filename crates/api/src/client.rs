@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 use crate::error::{ApiError, class_of};
 use crate::{
     AuditFilter, AuditPage, ChannelPost, ChannelView, DeviceReportView, DeviceReports, DeviceReportsResponse,
-    EvidenceQuery, EvidenceView, ImageSummary, ImageView, PollResponse, RebuildPost, RebuildStatus,
-    ReleaseView, RunJobs, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary, SiteView, SourceView,
-    TargetView, VerdictPost, VerdictResponse, routes,
+    EvidenceQuery, EvidenceView, ExportPost, ExportView, ImageSummary, ImageView, PollResponse, RebuildPost,
+    RebuildStatus, ReleaseView, RunJobs, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary,
+    SiteView, SourceView, TargetView, VerdictPost, VerdictResponse, routes,
 };
 
 /// Time limit for connecting.
@@ -216,6 +216,12 @@ impl Client {
         limit: u32,
     ) -> Result<Vec<DeviceReportView>, ClientError> {
         self.get(&routes::device_reports(device), &[("limit", Some(limit.to_string()))]).await
+    }
+
+    /// The objects that build a digest again and test it.
+    pub async fn export(&self, post: &ExportPost) -> Result<ExportView, ClientError> {
+        let request = self.request(Method::POST, routes::EXPORTS, &[]).json(post);
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
     }
 
     /// Starts a rebuild of a digest.

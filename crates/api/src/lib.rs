@@ -10,7 +10,7 @@
 //! | [`access`] | the table of which principal may call which route |
 //! | [`status`], [`source`], [`target`], [`audit`] | types of the API: the server |
 //! | [`device`] | types of the API: reports of devices |
-//! | [`run`], [`image`], [`release`], [`rebuild`], [`verdict`] | types of the API: builds and their results |
+//! | [`run`], [`image`], [`release`], [`rebuild`], [`verdict`], [`export`] | types of the API: builds and their results |
 //! | [`documents`] | the documents of the command line, made of the types of the API |
 //! | [`diagnostic`], [`schemas`] | parts of documents |
 //! | [`error`] | the error body, and the HTTP statuses of errors |
@@ -27,6 +27,7 @@ pub mod diagnostic;
 pub mod documents;
 pub mod error;
 pub mod evidence;
+pub mod export;
 pub mod image;
 mod inventory;
 pub mod openapi;
@@ -46,6 +47,7 @@ pub use device::{DeviceReport, DeviceReportView, DeviceReports, DeviceReportsRes
 pub use diagnostic::{DiagnosticView, Severity};
 pub use error::ApiError;
 pub use evidence::{EvidenceQuery, EvidenceView};
+pub use export::{ExportPost, ExportView};
 pub use image::{
     BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands,
     RegistryAddress, StepView, VerdictSummary, VerdictView,

@@ -42,6 +42,8 @@ use crate::routes::{Content, ROUTES, Route};
     crate::Provenance,
     crate::PullCommands,
     crate::ReconcilerView,
+    crate::ExportPost,
+    crate::ExportView,
     crate::RebuildPost,
     crate::RebuildResult,
     crate::RebuildStatus,

@@ -44,6 +44,8 @@ pub const TARGETS: &str = "/api/v1/targets";
 /// `POST`: a [`crate::VerdictPost`] of another system. Returns [`crate::VerdictResponse`].
 pub const VERDICTS: &str = "/api/v1/verdicts";
 
+/// `POST`: the objects of a job; the body is a [`crate::ExportPost`]. Returns [`crate::ExportView`].
+pub const EXPORTS: &str = "/api/v1/exports";
 /// `POST`: start a rebuild; the body is a [`crate::RebuildPost`]. Returns [`crate::RebuildStatus`].
 pub const REBUILDS: &str = "/api/v1/rebuilds";
 

@@ -5,11 +5,13 @@
 //! | [`source`] | commands on a source's files: `init`, `check`, `vars`, `plan`, `schema` |
 //! | [`run`] | commands that build: `run`, `logs`, `update`, `rebuild`, `verdict` |
 //! | [`disk`] | disk images of devices |
+//! | [`export`] | jobs as objects of other systems |
 //! | [`read`] | what is listed and shown: images, releases, channels, sites, sources, the audit trail |
 //! | [`serve`] | the server and its jobs |
 //! | [`values`] | parsers of option values |
 
 mod disk;
+mod export;
 mod read;
 mod run;
 mod serve;
@@ -28,12 +30,14 @@ use edgewright_model::names::{SourceName, VariantName};
 use crate::{complete, exit};
 
 pub(crate) use self::disk::DiskArgs;
+pub(crate) use self::export::{ExportArgs, ExportCommand};
 pub(crate) use self::read::{
     AuditArgs, ChannelArgs, ChannelCommand, ImageCommand, ListArgs, PageArgs, ReleaseCommand, RowsArgs,
     SelectionArgs, SiteCommand, SourceCommand,
 };
 pub(crate) use self::run::{
     EvidenceArgs, LogsArgs, RebuildArgs, RunArgs, RunCommand, UpdateArgs, VerdictArgs, VerdictCommand,
+    WatchArgs,
 };
 pub(crate) use self::serve::{DoctorArgs, JobCommand, JobPodArgs, JobRunArgs, ServeArgs, ToolsCommand};
 pub(crate) use self::source::{PlanArgs, VarsArgs};
@@ -227,6 +231,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  edgewright disk hmi/plant-a --output hmi.raw --ssh-key ~/.ssh/id_ed25519.pub\n  edgewright disk --slot plant-a/press-1 --output press-1.raw --agent-config agent.toml\n  edgewright disk quay.io/example/os:1 --format qcow2 --size 16GiB --output os.qcow2 --agent-config agent.toml --auth-file auth.json"
     )]
     Disk(Box<DiskArgs>),
+    /// Print the jobs of a variant as objects of another system
+    Export {
+        #[command(subcommand)]
+        command: ExportCommand,
+    },
     /// Show or change the client's configuration: the server that commands use, its token and its authorities
     #[command(after_help = crate::client_config::HELP)]
     Config {

@@ -17,7 +17,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::fault::Fault;
-use crate::names::SERVER;
+use crate::names::{PIPELINE_OF, SERVER};
+use crate::pipeline_run::PipelineRun;
+use crate::settings::ClusterSettings;
 use crate::task_run::TaskRun;
 
 /// The time limit of one request.
@@ -30,6 +32,8 @@ const FIRST_LIST: Duration = Duration::from_secs(20);
 pub(crate) struct Cluster {
     pub(crate) task_runs: Kind<TaskRun>,
     pub(crate) pods: Kind<Pod>,
+    /// If a Pipeline of the platform builds.
+    pub(crate) pipeline_runs: Option<Kind<PipelineRun>>,
     pub(crate) secrets: Api<Secret>,
     client: Client,
     changes: watch::Receiver<u64>,
@@ -51,14 +55,20 @@ pub(crate) struct Kind<K: Lookup<DynamicType = ()> + Clone + 'static> {
 }
 
 impl Cluster {
-    /// Watches the objects of `server` in a namespace, until the tasks are cancelled.
-    pub(crate) fn start(client: Client, namespace: &str, server: &str, tasks: &Tasks) -> Self {
+    /// Watches the objects of the settings' server in its namespace, until the tasks are cancelled.
+    pub(crate) fn start(client: Client, settings: &ClusterSettings) -> Self {
+        let (namespace, server, tasks) = (&settings.namespace, &settings.server, &settings.tasks);
         let (sender, changes) = watch::channel(0);
         let sender = Arc::new(sender);
-        let task_runs = Kind::watch("TaskRuns", (&client, namespace, server), &sender, tasks);
-        let pods = Kind::watch("Pods", (&client, namespace, server), &sender, tasks);
+        let own = format!("{SERVER}={server}");
+        let task_runs = Kind::watch("TaskRuns", (&client, namespace, &own), &sender, tasks);
+        let pods = Kind::watch("Pods", (&client, namespace, &own), &sender, tasks);
+        let pipeline_runs = settings.build.as_ref().map(|_| {
+            let own = format!("{PIPELINE_OF}={server}");
+            Kind::watch("PipelineRuns", (&client, namespace, &own), &sender, tasks)
+        });
         let secrets = Api::namespaced(client.clone(), namespace);
-        Self { task_runs, pods, secrets, client, changes }
+        Self { task_runs, pods, pipeline_runs, secrets, client, changes }
     }
 
     pub(crate) fn namespace(&self) -> &str {
@@ -125,13 +135,13 @@ where
 {
     fn watch(
         what: &str,
-        (client, namespace, server): (&Client, &str, &str),
+        (client, namespace, labels): (&Client, &str, &str),
         changed: &Arc<watch::Sender<u64>>,
         tasks: &Tasks,
     ) -> Self {
         let api: Api<K> = Api::namespaced(client.clone(), namespace);
         let (seen, writer) = reflector::store();
-        let config = watcher::Config::default().labels(&format!("{SERVER}={server}"));
+        let config = watcher::Config::default().labels(labels);
         let events = watcher::watcher(api.clone(), config).default_backoff().reflect(writer);
         let away = Arc::new(Mutex::new(None));
         let (changed, noted, stop) = (Arc::clone(changed), Arc::clone(&away), tasks.token().clone());

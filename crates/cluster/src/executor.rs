@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use edgewright_job::{
-    Admission, BoxFuture, Capacity, Demand, Executor, ExecutorError, JobRegistry, Permit, Slots, is_native,
-    run_native,
+    Admission, BoxFuture, Capacity, Demand, Executor, ExecutorError, Exported, JobRegistry, Permit, Slots,
+    is_native, run_native,
 };
 use edgewright_model::error::Chain;
-use edgewright_model::order::JobRequest;
+use edgewright_model::order::{JobRequest, ManifestRef};
 use edgewright_model::outcome::{JobEvent, JobOutcome};
 use edgewright_model::spec::Lane;
 use edgewright_model::tools::ToolVersions;
@@ -20,11 +20,13 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::claims::{Claim, Claims};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kind};
+use crate::export::export;
 use crate::fault::Fault;
 use crate::job::Job;
 use crate::names::{OrderId, Part, number_of};
 use crate::probe;
+use crate::segments;
 use crate::settings::{ClusterSettings, JobTools};
 use crate::split::Split;
 use crate::stage::Wait;
@@ -84,7 +86,7 @@ impl ClusterExecutor {
     /// An executor whose jobs work with `registry`. It watches its objects, and removes those that no job
     /// needs, until the tasks of the settings are cancelled.
     pub fn new(client: Client, settings: ClusterSettings, registry: JobRegistry) -> Self {
-        let cluster = Cluster::start(client, &settings.namespace, &settings.server, &settings.tasks);
+        let cluster = Cluster::start(client, &settings);
         let slots = Slots::new(settings.slots, settings.untrusted_slots);
         let (tasks, stop) = (settings.tasks.clone(), settings.tasks.token().clone());
         let (waits, claims) = (Waits::default(), Claims::default());
@@ -115,6 +117,9 @@ impl Inner {
     ) -> Result<Claim, ExecutorError> {
         let ready = async {
             self.cluster.task_runs.ready().await?;
+            if let Some(kind) = &self.cluster.pipeline_runs {
+                kind.ready().await?;
+            }
             self.cluster.pods.ready().await
         };
         tokio::select! {
@@ -125,6 +130,9 @@ impl Inner {
         let runs = self.cluster.task_runs.all();
         let pods = self.cluster.pods.all();
         let mut there: Vec<u32> = runs.iter().filter_map(|run| number_of(&**run, order, part)).collect();
+        if let (Part::Pipeline, Some(kind)) = (part, &self.cluster.pipeline_runs) {
+            there.extend(kind.all().iter().filter_map(|run| number_of(&**run, order, part)));
+        }
         if part != Part::Job {
             there.extend(pods.iter().filter_map(|pod| number_of(&**pod, order, part)));
         }
@@ -140,6 +148,9 @@ impl Inner {
         let name = claim.attempt().name();
         let pods = [name.clone(), format!("{name}-pod")];
         let removed = async {
+            if let (Part::Pipeline, Some(kind)) = (claim.attempt().part, &self.cluster.pipeline_runs) {
+                return kind.delete(&name, None).await;
+            }
             self.cluster.task_runs.delete(&name, None).await?;
             for pod in pods.iter().filter(|pod| self.cluster.pods.get(pod).is_some()) {
                 self.cluster.pods.delete(pod, Some(GRACE)).await?;
@@ -169,10 +180,18 @@ impl Inner {
         let runs = self.cluster.task_runs.all();
         let pods = self.cluster.pods.all();
         let own = pods.iter().filter(|pod| pod.owner_references().is_empty());
-        let there: Vec<String> =
-            runs.iter().map(|run| run.name_any()).chain(own.map(|pod| pod.name_any())).collect();
+        let pipelines = self.cluster.pipeline_runs.as_ref();
+        let of_pipelines = pipelines.map(Kind::all).unwrap_or_default();
+        let there: Vec<String> = runs
+            .iter()
+            .map(|run| run.name_any())
+            .chain(own.map(|pod| pod.name_any()))
+            .chain(of_pipelines.iter().map(|run| run.name_any()))
+            .collect();
         for name in self.claims.to_remove(&there) {
-            let removed = if self.cluster.pods.get(&name).is_some() {
+            let removed = if let Some(kind) = pipelines.filter(|kind| kind.get(&name).is_some()) {
+                kind.delete(&name, None).await
+            } else if self.cluster.pods.get(&name).is_some() {
                 self.cluster.pods.delete(&name, Some(Duration::ZERO)).await
             } else {
                 self.cluster.task_runs.delete(&name, None).await
@@ -229,12 +248,17 @@ impl Inner {
         events: &mpsc::Sender<JobEvent>,
         cancel: &CancellationToken,
     ) -> Result<ToolVersions, ExecutorError> {
-        match &self.settings.tools {
-            JobTools::Known(versions) => Ok(versions.clone()),
+        let versions = match &self.settings.tools {
+            JobTools::Known(versions) => versions.clone(),
             JobTools::Printed(command) => {
-                self.printed.get_or_try_init(|| probe::versions(self, command, events, cancel)).await.cloned()
+                let print = || probe::versions(self, command, events, cancel);
+                self.printed.get_or_try_init(print).await.cloned()?
             }
-        }
+        };
+        Ok(match &self.settings.build {
+            None => versions,
+            Some(build) => build.in_place_of_buildah(versions),
+        })
     }
 
     /// Why a job may not start now; none: it may.
@@ -276,8 +300,24 @@ impl Inner {
         split.lanes(self, outcome, (begun, &events, &cancel)).await
     }
 
-    /// The part of a job that needs no machine.
+    /// The part of a job that needs no machine. A Pipeline of the platform builds its `containerfile` steps, if
+    /// the settings name one.
     async fn job(
+        &self,
+        request: JobRequest,
+        events: &mpsc::Sender<JobEvent>,
+        cancel: &CancellationToken,
+    ) -> Result<JobOutcome, ExecutorError> {
+        match &self.settings.build {
+            Some(build) if segments::has_containerfile(&request) => {
+                segments::run(self, build, request, (events, cancel)).await
+            }
+            _ => self.own_job(request, events, cancel).await,
+        }
+    }
+
+    /// Steps that our own programs execute.
+    pub(crate) async fn own_job(
         &self,
         request: JobRequest,
         events: &mpsc::Sender<JobEvent>,
@@ -334,6 +374,15 @@ impl Executor for ClusterExecutor {
                 ToolVersions::default()
             })
         })
+    }
+
+    fn export<'a>(
+        &'a self,
+        request: JobRequest,
+        built: &'a ManifestRef,
+        with_token: bool,
+    ) -> BoxFuture<'a, Result<Exported, ExecutorError>> {
+        Box::pin(export(&self.0.settings, &self.0.registry, request, (built, with_token)))
     }
 
     fn capacity(&self) -> Capacity {

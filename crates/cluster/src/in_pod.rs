@@ -1,5 +1,5 @@
 //! The process of a job in its Pod: reads the order from a file, writes events as frames to the log, and the
-//! digest of its report where Tekton reads it.
+//! digests of its report and of its image where Tekton reads them.
 
 use std::io::{self, Read as _, Write};
 use std::path::Path;
@@ -8,16 +8,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use edgewright_job::{ProcessError, Worker};
 use edgewright_model::Digest;
 use edgewright_model::frame::Framer;
+use edgewright_model::outcome::JobEvent;
 
 use crate::order::unpack;
+
+/// The files that a job's process writes when it ends, which Tekton takes as results.
+#[derive(Debug, Clone, Copy)]
+pub struct Results<'a> {
+    /// The digest of the report.
+    pub report: &'a Path,
+    /// The digest of the manifest that was built; empty if there is none.
+    pub digest: Option<&'a Path>,
+}
 
 /// Runs the order of a file; it ends with SIGTERM. Returns `Ok` if the outcome was delivered, even if the job
 /// failed.
 ///
 /// # Errors
 /// The order cannot be read, or the outcome cannot be written.
-pub async fn serve(order: &Path, report: &Path, worker: &dyn Worker) -> Result<(), ProcessError> {
-    serve_to(order, report, worker, io::stdout()).await
+pub async fn serve(order: &Path, results: Results<'_>, worker: &dyn Worker) -> Result<(), ProcessError> {
+    serve_to(order, results, worker, io::stdout()).await
 }
 
 /// [`serve`] with another log than standard output.
@@ -26,7 +36,7 @@ pub async fn serve(order: &Path, report: &Path, worker: &dyn Worker) -> Result<(
 /// As [`serve`].
 pub async fn serve_to(
     order: &Path,
-    report: &Path,
+    results: Results<'_>,
     worker: &dyn Worker,
     log: impl Write + Send + 'static,
 ) -> Result<(), ProcessError> {
@@ -40,9 +50,18 @@ pub async fn serve_to(
     let served = edgewright_job::serve(io::Cursor::new(line).chain(held), output, worker, false).await;
     drop(open);
     served?;
-    let digest = last.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let digest: Digest = digest.ok_or_else(|| ProcessError::Write(io::ErrorKind::WriteZero.into()))?;
-    tokio::fs::write(report, digest.to_string()).await.map_err(ProcessError::Write)
+    let last: Option<String> = last.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let last = last.ok_or_else(|| ProcessError::Write(io::ErrorKind::WriteZero.into()))?;
+    if let Some(file) = results.digest {
+        tokio::fs::write(file, built(&last)).await.map_err(ProcessError::Write)?;
+    }
+    tokio::fs::write(results.report, Digest::of(&last).to_string()).await.map_err(ProcessError::Write)
+}
+
+/// The digest of what the job of an outcome built.
+fn built(record: &str) -> String {
+    let Ok(JobEvent::Outcome(outcome)) = serde_json::from_str(record) else { return String::new() };
+    outcome.builds.last().map(|build| build.manifest.digest.to_string()).unwrap_or_default()
 }
 
 /// Writes lines as frames.
@@ -50,8 +69,8 @@ struct Frames<W> {
     log: W,
     framer: Framer,
     line: Vec<u8>,
-    /// The digest of the last line.
-    last: Arc<Mutex<Option<Digest>>>,
+    /// The last line.
+    last: Arc<Mutex<Option<String>>>,
 }
 
 impl<W: Write> Write for Frames<W> {
@@ -65,7 +84,7 @@ impl<W: Write> Write for Frames<W> {
                 for frame in self.framer.lines(&record) {
                     self.log.write_all(format!("{frame}\n").as_bytes())?;
                 }
-                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Digest::of(&record));
+                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
             }
         }
         Ok(bytes.len())
@@ -83,18 +102,24 @@ mod tests {
     use edgewright_job::SimulatedExecutor;
     use edgewright_job::conformance::image_order;
     use edgewright_model::frame::{Deframer, LogLine};
-    use edgewright_model::outcome::JobEvent;
 
     use super::*;
 
     #[tokio::test]
     async fn the_outcome_is_the_last_record_and_its_digest_is_the_report() {
         let folder = tempfile::tempdir().unwrap();
-        let (file, report) = (folder.path().join("order"), folder.path().join("report"));
+        let [file, report, digest] = ["order", "report", "digest"].map(|name| folder.path().join(name));
         let order = serde_json::to_vec(&image_order(1, "hmi").unwrap()).unwrap();
         fs::write(&file, zstd::encode_all(&order[..], 1).unwrap()).unwrap();
         let (mut reader, writer) = io::pipe().unwrap();
-        serve_to(&file, &report, &SimulatedExecutor::new(), writer).await.unwrap();
+        serve_to(
+            &file,
+            Results { report: &report, digest: Some(&digest) },
+            &SimulatedExecutor::new(),
+            writer,
+        )
+        .await
+        .unwrap();
         let mut log = String::new();
         reader.read_to_string(&mut log).unwrap();
         let mut frames = Deframer::default();
@@ -104,7 +129,9 @@ mod tests {
         };
         let records: Vec<String> = log.lines().filter_map(record).collect();
         let last = records.last().unwrap();
-        assert!(matches!(serde_json::from_str(last).unwrap(), JobEvent::Outcome(_)));
+        let JobEvent::Outcome(outcome) = serde_json::from_str(last).unwrap() else { panic!("{last}") };
+        let built = outcome.builds.last().unwrap().manifest.digest.to_string();
+        assert_eq!(fs::read_to_string(digest).unwrap(), built);
         assert!(records.len() > 2, "{records:?}");
         assert_eq!(fs::read_to_string(report).unwrap(), Digest::of(last).to_string());
     }
@@ -114,7 +141,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("order");
         fs::write(&file, "not compressed").unwrap();
-        let served = serve_to(&file, &folder.path().join("r"), &SimulatedExecutor::new(), io::sink()).await;
+        let results = Results { report: &folder.path().join("r"), digest: None };
+        let served = serve_to(&file, results, &SimulatedExecutor::new(), io::sink()).await;
         assert!(matches!(served, Err(ProcessError::Read(_))), "{served:?}");
     }
 }

@@ -158,7 +158,7 @@ impl Job<'_> {
         let secrets = order::read_secrets(files).await;
         let mut meta = wanted.metadata.clone();
         meta.name = Some(name);
-        let secret = order::secret(&meta, owner(&found), &self.order, secrets)?;
+        let secret = order::secret(&meta, Some(owner(&found)), &self.order, secrets)?;
         let cluster = &inner.cluster;
         let made =
             inner.patiently("create the order", self.events, || Box::pin(cluster.create_secret(&secret)));

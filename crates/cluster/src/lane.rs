@@ -6,13 +6,13 @@
 //!
 //! The time that a Pod waits for a quota or a node is not the lane's.
 
-mod image;
+pub(crate) mod image;
 mod machine;
 pub(crate) mod pod;
 
 use edgewright_job::ExecutorError;
 use edgewright_lab::run_lane_on;
-use edgewright_model::order::{JobRequest, LaneOrder, ManifestRef};
+use edgewright_model::order::{JobRequest, LaneOrder, ManifestRef, RegistryAccess};
 use edgewright_model::outcome::JobEvent;
 use edgewright_model::verdict::{LaneProfile, Verdict};
 use edgewright_oci::Client;
@@ -40,13 +40,7 @@ pub(crate) async fn run(
     let settings = &inner.settings;
     // The credential lives as long as the lane: evidence is pushed with it.
     let (job, _credential) = inner.registry.order(request.clone());
-    let registry = job.registry;
-    let client = tokio::task::spawn_blocking(move || Client::new(&registry)).await;
-    let client = client.map_err(ExecutorError::Broke)?.map_err(|error| ExecutorError::Platform {
-        message: edgewright_model::error::Chain(&error).to_string(),
-        hint: error.hint(),
-        output: Vec::new(),
-    })?;
+    let client = client(job.registry).await?;
     let id = OrderId::of_lane(request, (order, manifest), &settings.server, &settings.image);
     if order.keep {
         let line = "[machines on a cluster are not kept: `--keep` has no effect]".to_owned();
@@ -55,6 +49,16 @@ pub(crate) async fn run(
     let order = LaneOrder { keep: false, ..order.clone() };
     let lane = LaneJob { inner, request, order: &order, manifest, client: &client, events, cancel };
     repeat(events, cancel, || Box::pin(lane.once(&id))).await
+}
+
+/// A client of the registry.
+pub(crate) async fn client(registry: RegistryAccess) -> Result<Client, ExecutorError> {
+    let client = tokio::task::spawn_blocking(move || Client::new(&registry)).await;
+    client.map_err(ExecutorError::Broke)?.map_err(|error| ExecutorError::Platform {
+        message: edgewright_model::error::Chain(&error).to_string(),
+        hint: error.hint(),
+        output: Vec::new(),
+    })
 }
 
 /// One lane on one digest.

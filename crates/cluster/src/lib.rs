@@ -26,12 +26,16 @@
 //! | `probe` | the versions of the programs in our image |
 //! | `job` | the attempts of a job |
 //! | [`executor`] | the port: admission, jobs, clean-up |
+//! | `segments` | the steps of a job between our programs and a Pipeline of the platform |
+//! | `platform_build`, [`pipeline_run`] | one step that such a Pipeline builds |
+//! | `export` | the objects of a job, for people who create them by hand |
 //! | [`in_pod`] | the process in a job's Pod |
 
 mod claims;
 mod cluster;
 mod connect;
 pub mod executor;
+mod export;
 mod fault;
 mod follow;
 pub mod in_pod;
@@ -41,7 +45,10 @@ mod lines;
 mod log;
 pub mod names;
 mod order;
+pub mod pipeline_run;
+mod platform_build;
 mod probe;
+mod segments;
 pub mod settings;
 mod split;
 mod stage;
@@ -50,4 +57,4 @@ pub mod task_run;
 pub use connect::{ConnectError, connect};
 pub use executor::ClusterExecutor;
 pub use kube::Client;
-pub use settings::{ClusterSettings, JobTools, Lanes, Place, Resources, kubernetes_lanes};
+pub use settings::{BuildPipeline, ClusterSettings, JobTools, Lanes, Place, Resources, kubernetes_lanes};

@@ -18,6 +18,9 @@ pub const ORDER: &str = "edgewright.dev/order";
 pub const ATTEMPT: &str = "edgewright.dev/attempt";
 /// The label with the name of the server that owns the object.
 pub const SERVER: &str = "edgewright.dev/server";
+/// The label of PipelineRuns with the name of the server, in place of [`SERVER`]: Tekton copies labels to
+/// TaskRuns and Pods, which are none of the server's own.
+pub const PIPELINE_OF: &str = "edgewright.dev/pipeline-of";
 /// The label with the part of the job: `job`, or a lane.
 pub const PART: &str = "edgewright.dev/part";
 /// The annotation with the id of the job that made the object.
@@ -82,6 +85,8 @@ impl OrderId {
 pub enum Part {
     /// The steps, and lanes that need no machine of their own.
     Job,
+    /// One `containerfile` step that a Pipeline of the platform builds.
+    Pipeline,
     /// One lane.
     Lane(Lane),
 }
@@ -90,6 +95,7 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Job => f.write_str("job"),
+            Self::Pipeline => f.write_str("pipeline"),
             Self::Lane(lane) => write!(f, "{lane}"),
         }
     }

@@ -19,10 +19,10 @@ const ORDER_LIMIT: u64 = 64 * 1024 * 1024;
 /// The level of compression: orders are lists of packages, which shrink to a tenth.
 const LEVEL: i32 = 9;
 
-/// The Secret of an order, which ends with `owner`.
+/// The Secret of an order, which ends with `owner`, if there is one.
 pub(crate) fn secret(
     meta: &ObjectMeta,
-    owner: OwnerReference,
+    owner: Option<OwnerReference>,
     order: &JobOrder,
     secrets: BTreeMap<String, Vec<u8>>,
 ) -> Result<Secret, ExecutorError> {
@@ -37,7 +37,7 @@ pub(crate) fn secret(
     if size > SECRET_LIMIT {
         return Err(too_large(&format!("{size} bytes compressed, a Secret holds {SECRET_LIMIT}")));
     }
-    let metadata = ObjectMeta { owner_references: Some(vec![owner]), ..meta.clone() };
+    let metadata = ObjectMeta { owner_references: owner.map(|owner| vec![owner]), ..meta.clone() };
     Ok(Secret { metadata, immutable: Some(true), data: Some(data), ..Secret::default() })
 }
 
@@ -100,7 +100,7 @@ mod tests {
         let mut order = image_order(1, "hmi").unwrap();
         order.registry.token = Some("ewjob_x".to_owned());
         let secrets = BTreeMap::from([("npm".to_owned(), b"s3cret".to_vec())]);
-        let made = secret(&ObjectMeta::default(), OwnerReference::default(), &order, secrets).unwrap();
+        let made = secret(&ObjectMeta::default(), None, &order, secrets).unwrap();
         assert_eq!(made.immutable, Some(true));
         assert_eq!(token(&made).as_deref(), Some("ewjob_x"));
         let data = made.data.unwrap();
@@ -114,7 +114,7 @@ mod tests {
     fn an_order_that_no_secret_holds_is_refused_with_its_size() {
         let order = image_order(1, "hmi").unwrap();
         let secrets = BTreeMap::from([("large".to_owned(), vec![7; 2 * SECRET_LIMIT])]);
-        let error = secret(&ObjectMeta::default(), OwnerReference::default(), &order, secrets).unwrap_err();
+        let error = secret(&ObjectMeta::default(), None, &order, secrets).unwrap_err();
         assert!(error.to_string().contains("a Secret holds 1044480"), "{error}");
     }
 }

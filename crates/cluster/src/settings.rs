@@ -8,7 +8,7 @@ use edgewright_job::local::LogSink;
 use edgewright_job::{BuildSecrets, JobWorker};
 use edgewright_model::Digest;
 use edgewright_model::spec::Lane;
-use edgewright_model::tools::ToolVersions;
+use edgewright_model::tools::{PIPELINE, ToolVersions};
 use edgewright_model::verdict::LaneProfile;
 use edgewright_process::Tasks;
 
@@ -41,6 +41,8 @@ pub struct ClusterSettings {
     pub job: Resources,
     /// What an image under test asks for and may take.
     pub test: Resources,
+    /// The Pipeline of the platform that builds `containerfile` steps; none: our own programs do.
+    pub build: Option<BuildPipeline>,
     /// The programs in our image that decide about the bytes of images.
     pub tools: JobTools,
     /// Files with build secrets.
@@ -72,6 +74,26 @@ pub enum JobTools {
     Known(ToolVersions),
     /// A Pod with our image prints them as JSON with this command, once for each process of the server.
     Printed(Vec<String>),
+}
+
+/// A Pipeline of the platform that builds `containerfile` steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildPipeline {
+    /// The name of the Pipeline in the namespace of jobs.
+    pub name: String,
+    /// Its revision, which its owner counts up: images that an earlier one built are built again.
+    pub revision: String,
+    /// The service account of its PipelineRuns; none: the default one.
+    pub service_account: Option<String>,
+}
+
+impl BuildPipeline {
+    /// The versions that decide about bytes, with this Pipeline as the builder of `containerfile` steps.
+    pub(crate) fn in_place_of_buildah(&self, mut versions: ToolVersions) -> ToolVersions {
+        versions.0.remove("buildah");
+        versions.0.insert(PIPELINE.to_owned(), format!("{}@{}", self.name, self.revision));
+        versions
+    }
 }
 
 /// Requests and limits of a container, as Kubernetes quantities.
@@ -131,6 +153,7 @@ pub(crate) mod tests {
             pull_from: "registry.example".to_owned(),
             job: resources("1Gi", "4Gi"),
             test: resources("256Mi", "1Gi"),
+            build: None,
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,

@@ -25,6 +25,8 @@ const STEP: &str = "job";
 pub const CONTAINER: &str = "step-job";
 /// The result with the digest of the report.
 pub const REPORT: &str = "report";
+/// The result with the digest of the manifest that was built.
+const DIGEST: &str = "digest";
 /// How long a TaskRun may wait for a quota, a node and its image. Tekton's own limit covers this time, too.
 pub(crate) const WAITING: Duration = Duration::from_hours(1);
 /// The time that a job has after its order's limit, to report it and clean up.
@@ -167,6 +169,7 @@ pub(crate) fn task_run(
     let mut command = settings.command.clone();
     let order = format!("{ORDER_FOLDER}/{ORDER_KEY}");
     command.extend(["--order".to_owned(), order, "--report".to_owned(), format!("$(results.{REPORT}.path)")]);
+    command.extend(["--digest".to_owned(), format!("$(results.{DIGEST}.path)")]);
     command.extend(["--work".to_owned(), WORK.to_owned()]);
     for id in secrets {
         command.extend(["--secret".to_owned(), format!("{id}={ORDER_FOLDER}/{}", secret_key(id))]);
@@ -182,7 +185,10 @@ pub(crate) fn task_run(
         "workspaces": [{ "name": "order", "secret": { "secretName": metadata.name } }],
         "taskSpec": {
             "workspaces": [{ "name": "order", "mountPath": ORDER_FOLDER, "readOnly": true }],
-            "results": [{ "name": REPORT, "type": "string", "description": "The digest of the job's report." }],
+            "results": [
+                { "name": REPORT, "type": "string", "description": "The digest of the job's report." },
+                { "name": DIGEST, "type": "string", "description": "The digest of the image, if one was built." },
+            ],
             "volumes": [{ "name": "work", "emptyDir": {} }],
             "steps": [{
                 "name": STEP,

@@ -66,7 +66,8 @@ fn job(behaviour: &Behaviour, order: &Path, report: &Path) -> ExitCode {
     }
     let worker = SimulatedExecutor::new();
     worker.set_default(behaviour.clone());
-    runtime().block_on(edgewright_cluster::in_pod::serve(order, report, &worker)).unwrap();
+    let results = edgewright_cluster::in_pod::Results { report, digest: None };
+    runtime().block_on(edgewright_cluster::in_pod::serve(order, results, &worker)).unwrap();
     ExitCode::SUCCESS
 }
 
@@ -154,6 +155,7 @@ impl World {
             pull_from: self.described.pull.clone(),
             job: small.clone(),
             test: small,
+            build: None,
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,

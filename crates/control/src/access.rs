@@ -23,6 +23,8 @@ pub enum Operation {
     PostVerdict,
     /// Build a digest again.
     Rebuild,
+    /// Give out the objects of a job.
+    ExportJob,
     /// Move a channel.
     MoveChannel,
     /// Keep a channel from moving.
@@ -43,7 +45,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::PollSource,
         Self::QueueRun,
         Self::SelectRun,
@@ -52,6 +54,7 @@ impl Operation {
         Self::UpdateLocks,
         Self::PostVerdict,
         Self::Rebuild,
+        Self::ExportJob,
         Self::MoveChannel,
         Self::HoldChannel,
         Self::ResumeChannel,
@@ -73,6 +76,7 @@ impl Operation {
             Self::UpdateLocks => "locks.update",
             Self::PostVerdict => "verdict.post",
             Self::Rebuild => "digest.rebuild",
+            Self::ExportJob => "job.export",
             Self::MoveChannel => "channel.move",
             Self::HoldChannel => "channel.hold",
             Self::ResumeChannel => "channel.resume",

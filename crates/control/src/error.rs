@@ -137,6 +137,12 @@ pub enum ControlError {
         /// Its branch.
         branch: String,
     },
+    /// A job that cannot be exported.
+    #[error("cannot export the job: {why}")]
+    Export {
+        /// Why.
+        why: String,
+    },
     /// A value that cannot be written as JSON.
     #[error("a document cannot be written")]
     Document(#[from] serde_json::Error),
@@ -166,6 +172,7 @@ impl ControlError {
             | Self::NothingRun
             | Self::OtherKeys { .. }
             | Self::Outdated { .. }
+            | Self::Export { .. }
             | Self::ManyChannels { .. }
             | Self::Over { .. } => ErrorClass::Conflict,
             Self::NoRun { .. } | Self::NotBuilt | Self::NoChannel { .. } | Self::NoRelease { .. } => {
@@ -194,6 +201,9 @@ impl ControlError {
             Self::NotBuilt => Some("`edgewright images` and `edgewright releases` list digests"),
             Self::Outdated { .. } => {
                 Some("retry the branch's newest run; to go back to an older commit, push it to the branch")
+            }
+            Self::Export { .. } => {
+                Some("export is for jobs on a cluster: `[cluster]` of the settings names one")
             }
             Self::Over { .. } => Some("`edgewright run retry RUN` queues its commit again"),
             Self::NoSource { .. } | Self::UnknownSource => {

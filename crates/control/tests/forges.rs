@@ -108,6 +108,8 @@ fn sink(kind: SinkKind, url: &str, token: &str) -> Sink {
         name: format!("{kind:?}"),
         kind,
         url: url.to_owned(),
+        mode: edgewright_control::outbound::notify::EventMode::default(),
+        types: Vec::new(),
         source: Some("plants".parse().unwrap()),
         repository: Some("ops/plants".to_owned()),
         token: Some(token.to_owned()),

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use edgewright_model::order::{JobRequest, StepAction};
+use edgewright_model::order::{JobRequest, ManifestRef, StepAction};
 use edgewright_model::outcome::{JobEvent, JobFailure, JobOutcome};
 use edgewright_model::spec::Lane;
 use edgewright_model::tools::ToolVersions;
@@ -14,6 +14,7 @@ use edgewright_process::CancellationToken;
 use tokio::sync::mpsc;
 
 use crate::error::ExecutorError;
+use crate::export::Exported;
 
 /// A boxed future, so that executors can be chosen at run time.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -62,6 +63,25 @@ pub trait Executor: fmt::Debug + Send + Sync {
         events: mpsc::Sender<JobEvent>,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, ToolVersions>;
+
+    /// The objects that would run a job which builds or tests `built`, so that a person can create them. They
+    /// are no job of this executor. `with_token`: they hold a token, valid as long as the returned credential.
+    ///
+    /// # Errors
+    /// This executor's jobs are no objects, or something that the objects name cannot be read.
+    fn export<'a>(
+        &'a self,
+        request: JobRequest,
+        built: &'a ManifestRef,
+        with_token: bool,
+    ) -> BoxFuture<'a, Result<Exported, ExecutorError>> {
+        let _ = (request, built, with_token);
+        Box::pin(std::future::ready(Err(ExecutorError::Platform {
+            message: "jobs are processes on the server's host: there are no objects to export".to_owned(),
+            hint: Some("name a cluster in `[cluster]` of the server's settings".to_owned()),
+            output: Vec::new(),
+        })))
+    }
 
     /// How many trusted jobs run at the same time, and how many could.
     fn capacity(&self) -> Capacity;

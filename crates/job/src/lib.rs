@@ -11,6 +11,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`executor`] | the port: admits a demand, runs a request, gives an outcome or an [`ExecutorError`] |
+//! | [`export`] | a job as objects of a platform |
 //! | [`admission`] | the decision whether a job may start, pure |
 //! | [`gate`] | the queue for a machine's slots, and the check of its disk |
 //! | [`credentials`] | how jobs reach the registry |
@@ -36,6 +37,7 @@ pub mod credentials;
 mod disk;
 pub mod error;
 pub mod executor;
+pub mod export;
 mod forward;
 pub mod gate;
 mod heard;
@@ -59,6 +61,7 @@ pub use edgewright_build::bootstrap::Host;
 pub use edgewright_lab::lane_profile as local_lane_profile;
 pub use error::ExecutorError;
 pub use executor::{Admission, BoxFuture, Capacity, Demand, EVENTS, Executor, Permit, StepKind};
+pub use export::{Exported, exported_order};
 pub use forward::into as forward_into;
 pub use gate::{AdmissionSettings, Slots};
 pub use heard::Heard;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_model::duration::Span;
-use edgewright_model::order::{Base, ImageTask, JobRequest, Task};
+use edgewright_model::order::{Base, ImageTask, JobRequest, ManifestRef, Task};
 use edgewright_model::outcome::{JobEvent, JobFailure, JobOutcome, Phase};
 use edgewright_model::spec::Lane;
 use edgewright_model::tools::ToolVersions;
@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::error::ExecutorError;
 use crate::executor::{Admission, BoxFuture, Capacity, Demand, Executor, Permit};
+use crate::export::Exported;
 
 /// The place of the executor of builds, and of all lanes without a rule.
 const JOBS: usize = 0;
@@ -196,6 +197,36 @@ impl Executor for MixedExecutor {
         self.executor(JOBS).tools(events, cancel)
     }
 
+    fn export<'a>(
+        &'a self,
+        request: JobRequest,
+        built: &'a ManifestRef,
+        with_token: bool,
+    ) -> BoxFuture<'a, Result<Exported, ExecutorError>> {
+        Box::pin(async move {
+            let (mut exported, mut error) = (Exported::default(), None);
+            for mut part in self.parts(&request) {
+                if let Task::Image(task) = &mut part.request.task
+                    && part.place != JOBS
+                {
+                    task.base = Base::Manifest(built.clone());
+                }
+                let what = described(&part.request);
+                match self.executor(part.place).export(part.request, built, with_token).await {
+                    Ok(part) => exported.add(part),
+                    Err(reason) => {
+                        exported.notes.push(format!("{what} left out: {reason}"));
+                        error = error.or(Some(reason));
+                    }
+                }
+            }
+            match error {
+                Some(error) if exported.objects.is_empty() => Err(error),
+                _ => Ok(exported),
+            }
+        })
+    }
+
     fn capacity(&self) -> Capacity {
         self.executor(JOBS).capacity()
     }
@@ -247,6 +278,18 @@ fn demand_of(request: &JobRequest) -> Demand {
 fn on_what_was_built(request: &mut JobRequest, outcome: &JobOutcome) {
     if let (Task::Image(task), Some(build)) = (&mut request.task, outcome.builds.last()) {
         task.base = Base::Manifest(build.manifest.clone());
+    }
+}
+
+/// A part of a job, for people.
+fn described(request: &JobRequest) -> String {
+    match &request.task {
+        Task::Image(task) if task.only_tests() => {
+            let lanes: Vec<&str> = task.lanes.iter().map(|lane| lane.lane.name()).collect();
+            format!("lanes {}", lanes.join(", "))
+        }
+        Task::Image(_) => "steps".to_owned(),
+        Task::Lock(_) => "lock".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edgewright_model::order::{JobOrder, Task};
 use edgewright_model::outcome::{JobEvent, Phase};
-use edgewright_model::tools::{BOOTSTRAP_TOOLS, CONTAINERFILE_TOOLS, ToolVersions, upstream};
+use edgewright_model::tools::{BOOTSTRAP_TOOLS, CONTAINERFILE_TOOLS, PIPELINE, ToolVersions, upstream};
 use edgewright_process::{CancellationToken, Command, ProcessContext};
 use edgewright_sandbox::host::Kernel;
 use edgewright_sandbox::{Sandbox, SandboxError, ToolImage};
@@ -97,7 +97,7 @@ pub fn vm_tools(image: Option<&ToolImage>) -> VmTools {
 
 /// The programs that decide about the bytes of images.
 fn programs() -> impl Iterator<Item = &'static str> {
-    BOOTSTRAP_TOOLS.into_iter().chain(CONTAINERFILE_TOOLS)
+    BOOTSTRAP_TOOLS.into_iter().chain(CONTAINERFILE_TOOLS).filter(|name| *name != PIPELINE)
 }
 
 /// The programs of a tool image that decide about the bytes of images. What its description does not name is

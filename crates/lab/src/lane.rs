@@ -306,6 +306,26 @@ impl RunnerOutput {
     }
 }
 
+/// The order of the check runner as JSON. `scale` is that of the machine, `starts` what it runs as process 1.
+///
+/// # Errors
+/// The order cannot be written, which is a defect.
+pub fn runner_order(
+    order: &LaneOrder,
+    (within, scale): (Duration, f64),
+    starts: Option<String>,
+) -> serde_json::Result<Vec<u8>> {
+    // The runner applies the scale itself.
+    let unscaled = within.saturating_sub(REPORTING).div_f64(scale);
+    serde_json::to_vec(&RunOrder {
+        version: ORDER_VERSION,
+        lane: order.lane,
+        checks: cut_limits(&order.checks, unscaled),
+        scale,
+        starts,
+    })
+}
+
 /// Passes the order to the check runner and collects its results.
 async fn run_checks(
     machine: &dyn Machine,
@@ -313,17 +333,7 @@ async fn run_checks(
     within: Duration,
     events: Events<'_>,
 ) -> Findings {
-    let scale = machine.facts().scale;
-    // The runner applies the scale itself.
-    let unscaled = within.saturating_sub(REPORTING).div_f64(scale);
-    let run_order = RunOrder {
-        version: ORDER_VERSION,
-        lane: order.lane,
-        checks: cut_limits(&order.checks, unscaled),
-        scale,
-        starts: machine.starts(),
-    };
-    let json = match serde_json::to_vec(&run_order) {
+    let json = match runner_order(order, (within, machine.facts().scale), machine.starts()) {
         Ok(json) => json,
         Err(error) => {
             let message = format!("cannot write the order for the check runner: {error}");

@@ -38,7 +38,7 @@ pub use container::{
 };
 pub use error::LabError;
 pub use evidence::{Piece, bound, keep_end};
-pub use lane::{Events, LabContext, run_lane, run_lane_on};
+pub use lane::{Events, LabContext, run_lane, run_lane_on, runner_order};
 pub use profile::lane_profile;
 pub use vm::VmHost;
 

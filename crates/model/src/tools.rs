@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 /// The programs that decide about the bytes of `bootstrap` steps.
 pub const BOOTSTRAP_TOOLS: [&str; 3] = ["apt", "dpkg", "mmdebstrap"];
 /// Those of `containerfile` steps. Runtimes and network tools change no bytes.
-pub const CONTAINERFILE_TOOLS: [&str; 1] = ["buildah"];
+pub const CONTAINERFILE_TOOLS: [&str; 2] = ["buildah", PIPELINE];
+/// What builds `containerfile` steps instead of a program of ours: a pipeline of the platform. Its version is
+/// its name and its revision, `NAME@REVISION`.
+pub const PIPELINE: &str = "pipeline";
 
 /// A version without the epoch and the revision of a distribution's package: `1.39.3` of `1.39.3+ds1-1`.
 pub fn upstream(version: &str) -> &str {

@@ -64,6 +64,8 @@ fn sink(options: &SinkOptions, address: &RegistryAddress) -> Result<Sink, Settin
         name: options.name.clone(),
         kind: options.kind,
         url: options.url.trim_end_matches('/').to_owned(),
+        mode: options.mode.unwrap_or_default(),
+        types: options.types.clone().unwrap_or_default(),
         source: options.source.clone(),
         repository: options.repository.clone(),
         token: token.map(|token| token.reveal().to_owned()),

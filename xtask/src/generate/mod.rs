@@ -155,7 +155,7 @@ fn events(body: &str) -> String {
         "`crates/server/src/reference/events.rs`",
         &format!(
             "## CloudEvents\n\nSinks of the kind `cloud-events` receive every change of a run, node, release, channel or \
-             copy as CloudEvents 1.0 in structured JSON, by HTTP POST, at least once and in order. Repeated deliveries \
+             copy as CloudEvents 1.0, by HTTP POST, at least once and in order. Repeated deliveries \
              have the same `source` and `id`. The fields below are those of `data`; `SOURCE` in a subject is the name of \
              the source.\n{body}"
         ),

@@ -1,8 +1,8 @@
 //! The table of routes: the server, the OpenAPI document and the access table are made from it.
 
 use super::{
-    AUDIT, CHANNELS, EVENTS, HEALTH, IMAGES, INDEX, METRICS, OPENAPI, READY, REBUILDS, RELEASES, RUNS, SITES,
-    SOURCES, STATUS, TARGETS, VERDICTS,
+    AUDIT, CHANNELS, EVENTS, EXPORTS, HEALTH, IMAGES, INDEX, METRICS, OPENAPI, READY, REBUILDS, RELEASES,
+    RUNS, SITES, SOURCES, STATUS, TARGETS, VERDICTS,
 };
 use crate::access::{Access, Method};
 
@@ -69,6 +69,8 @@ pub enum Operation {
     StartRebuild,
     /// [`super::rebuild`].
     Rebuild,
+    /// [`EXPORTS`].
+    Export,
     /// A forge reports that a repository changed.
     Hook,
     /// [`AUDIT`].
@@ -471,6 +473,17 @@ pub const ROUTES: &[Route] = &[
         &[in_path("number", "integer", "the rebuild's number")],
         "One rebuild with its state and results.",
     ),
+    Route {
+        body: Some("ExportPost"),
+        ..post(
+            Operation::Export,
+            "export",
+            EXPORTS,
+            Content::Document("ExportView"),
+            &[],
+            "The TaskRuns, Pods and Secrets that build a digest again and test it, if jobs run on Kubernetes.",
+        )
+    },
     get(
         Operation::Audit,
         "audit",

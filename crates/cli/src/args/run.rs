@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use edgewright_model::Digest;
+use edgewright_model::duration::Span;
 use edgewright_model::names::{ImageName, Platform, SourceName, VariantName};
 use edgewright_model::run::RunNumber;
 use edgewright_model::spec::Lane;
@@ -99,12 +100,11 @@ pub(crate) enum RunCommand {
         #[command(flatten)]
         format: Format,
     },
-    /// Follow a run to its end; exit with the code of the run
-    Watch {
-        /// Number of the run
-        #[arg(value_parser = values::number::<RunNumber>, add = ArgValueCompleter::new(complete::runs))]
-        number: RunNumber,
-    },
+    /// Follow a run to its end, or poll a source and follow the run of its commit; exit with the code of the run
+    #[command(
+        after_help = "Examples:\n  edgewright run watch 7\n  edgewright run watch --source plants\n  edgewright run watch --source plants --commit 4f1c2d3 --logs --results out"
+    )]
+    Watch(WatchArgs),
     /// Cancel a run on the server: its jobs end, what was recorded is kept
     Cancel {
         /// Number of the run
@@ -117,6 +117,43 @@ pub(crate) enum RunCommand {
         #[arg(value_parser = values::number::<RunNumber>, add = ArgValueCompleter::new(complete::runs))]
         number: RunNumber,
     },
+}
+
+/// `run watch`.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Number of the run
+    #[arg(value_parser = values::number::<RunNumber>, required_unless_present = "source", conflicts_with_all = ["source", "branch", "commit", "appears_within", "retry"], add = ArgValueCompleter::new(complete::runs))]
+    pub(crate) number: Option<RunNumber>,
+    /// Poll this source on the server, and follow the run of a commit
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::sources))]
+    pub(crate) source: Option<SourceName>,
+    /// Branch of the source [default: the one that it follows]
+    #[arg(long, value_name = "NAME", requires = "source")]
+    pub(crate) branch: Option<String>,
+    /// Commit id; 7 digits are enough [default: the newest commit of the branch]
+    #[arg(long, value_name = "COMMIT", requires = "source", value_parser = values::commit)]
+    pub(crate) commit: Option<String>,
+    /// How long the server may take to see the commit
+    #[arg(long, value_name = "TIME", requires = "source", default_value = "5m")]
+    pub(crate) appears_within: Span,
+    /// Run the commit again if its last run failed or was cancelled
+    #[arg(long, requires = "source")]
+    pub(crate) retry: bool,
+    /// Print the logs of its jobs, each line with its node
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) logs: bool,
+    /// Cancel the run on Ctrl-C or SIGTERM; otherwise it continues
+    #[arg(long)]
+    pub(crate) cancel: bool,
+    /// Folder to write results to, one file each: run, state, commit, release, digests
+    #[arg(long, value_name = "DIR")]
+    pub(crate) results: Option<PathBuf>,
+    /// Variants in the result `digests` [default: all of the release]
+    #[arg(long, value_name = "VARIANT", num_args = 1.., requires = "results", add = ArgValueCompleter::new(complete::variants))]
+    pub(crate) variant: Vec<VariantName>,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 /// `logs`.
@@ -221,6 +258,9 @@ pub(crate) struct VerdictArgs {
     /// Check set that was asked for [default: the one that a run waits for]
     #[arg(long, value_name = "DIGEST")]
     pub(crate) check_set: Option<Digest>,
+    /// Folder to write results to, one file each: run, awaited-by
+    #[arg(long, value_name = "DIR")]
+    pub(crate) results: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) format: Format,
 }

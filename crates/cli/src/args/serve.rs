@@ -56,6 +56,9 @@ pub(crate) struct JobPodArgs {
     /// File that gets the digest of the outcome
     #[arg(long, value_name = "FILE")]
     pub(crate) report: PathBuf,
+    /// File that gets the digest of the manifest that was built
+    #[arg(long, value_name = "FILE")]
+    pub(crate) digest: Option<PathBuf>,
     /// Folder for scratch files, container storage and caches
     #[arg(long, value_name = "DIR")]
     pub(crate) work: PathBuf,

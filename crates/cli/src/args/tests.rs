@@ -39,6 +39,22 @@ fn run_takes_a_target_or_a_verb() {
 }
 
 #[test]
+fn watch_takes_a_run_or_a_source() {
+    let watch = |rest: &str| {
+        let Command::Run(run) = parsed(&format!("edgewright run watch {rest}"))? else { panic!("run") };
+        let Some(RunCommand::Watch(watch)) = run.command else { panic!("watch") };
+        Ok::<_, clap::Error>(watch)
+    };
+    assert_eq!(watch("7").unwrap().number, Some(RunNumber(7)));
+    let found =
+        watch("--source plants --commit 4F1C2D3 --results out --variant hmi/a --variant hmi/b").unwrap();
+    assert_eq!((found.number, found.commit.as_deref(), found.variant.len()), (None, Some("4f1c2d3"), 2));
+    for bad in ["", "7 --source plants", "7 --retry", "--source plants --commit main", "7 --logs --json"] {
+        assert!(watch(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn disk_takes_an_image_or_a_slot() {
     let Ok(Command::Disk(disk)) = parsed("edgewright disk hmi/plant-a --output x.raw") else {
         panic!("image")

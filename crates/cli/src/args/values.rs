@@ -57,6 +57,17 @@ pub(super) fn slot(text: &str) -> Result<(SiteName, SlotId), String> {
     Ok((site.parse().map_err(error)?, slot.parse().map_err(error)?))
 }
 
+/// The fewest digits of a commit id that name a commit.
+const FEWEST: usize = 7;
+/// The digits of the longest commit id (SHA-256).
+const MOST: usize = 64;
+
+/// A commit id, in full or its first digits, in lower case.
+pub(super) fn commit(text: &str) -> Result<String, String> {
+    let is_id = (FEWEST..=MOST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id { Ok(text.to_ascii_lowercase()) } else { Err("expected a commit id such as 4f1c2d3".to_owned()) }
+}
+
 /// A lane by its name.
 pub(super) fn lane(text: &str) -> Result<Lane, String> {
     let found = Lane::ALL.into_iter().find(|lane| lane.name() == text);

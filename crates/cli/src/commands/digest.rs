@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
+use edgewright_model::names::{SourceName, VariantName};
 
 use crate::exit::Failure;
 use crate::reader::Reader;
@@ -55,6 +56,26 @@ pub(super) async fn manifest(reader: &Reader, text: &str) -> Result<Digest, Fail
                 .hint("give more digits"))
         }
     }
+}
+
+/// The platform manifest of a digest, or of a variant as it was built last.
+pub(super) async fn named(
+    reader: &Reader,
+    what: &str,
+    source: Option<&SourceName>,
+) -> Result<Digest, Failure> {
+    if what.parse::<Digest>().is_ok() || shortened(what).is_some() {
+        return manifest(reader, what).await;
+    }
+    let variant: VariantName = what.parse().map_err(|_| {
+        Failure::user(format!("`{what}` is neither a digest nor a variant"))
+            .hint("give sha256:…, its first 12 digits, or a variant such as hmi/plant-a; `edgewright images` lists them")
+    })?;
+    let image = reader.image(&variant, source).await?;
+    image.builds.first().map(|build| build.manifest.digest.clone()).ok_or_else(|| {
+        Failure::new(ErrorClass::NotFound, format!("`{variant}` was not built yet"))
+            .hint("`edgewright images` shows its state")
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Resources, kubernetes_lanes};
+use edgewright_cluster::{
+    BuildPipeline, ClusterExecutor, ClusterSettings, JobTools, Resources, kubernetes_lanes,
+};
 use edgewright_job::{BuildSecrets, Executor, JobRegistry, LocalExecutor, LocalSettings, MixedExecutor};
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
@@ -105,6 +107,11 @@ fn cluster_settings(
         pull_from: table.pull_from.clone(),
         job: resources(&table.job, Some(format!("{}Mi", memory_bytes >> 20))),
         test: resources(&table.test, table.test_memory_limit.clone()),
+        build: table.build.clone().map(|(name, revision, service_account)| BuildPipeline {
+            name,
+            revision,
+            service_account,
+        }),
         tools: JobTools::Printed(words(&[PROGRAM, "job", "tools"])),
         secrets: local.secrets.clone(),
         native: local.native.clone(),

@@ -158,7 +158,9 @@ pub(crate) async fn in_pod(args: &JobPodArgs, global: &Global) -> Result<End, Fa
         work_settings(&args.work, secrets, edgewright_server::DEFAULT_STORAGE_MIB, &environment);
     settings.in_sandbox = true;
     let worker = JobWorker::new(settings);
-    edgewright_cluster::in_pod::serve(&args.order, &args.report, &worker)
+    let results =
+        edgewright_cluster::in_pod::Results { report: &args.report, digest: args.digest.as_deref() };
+    edgewright_cluster::in_pod::serve(&args.order, results, &worker)
         .await
         .map_err(|error| Failure::new(error.class(), Chain(&error).to_string()))?;
     Ok(End::Good)

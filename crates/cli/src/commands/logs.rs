@@ -54,7 +54,7 @@ async fn one(reader: &Reader, run: RunNumber, node: &str, follow: bool) -> Resul
 }
 
 /// Follows the logs of all jobs of a run, each line with its node, until the run ends.
-async fn follow_all(reader: Arc<Reader>, run: RunNumber) -> Result<End, Failure> {
+pub(super) async fn follow_all(reader: Arc<Reader>, run: RunNumber) -> Result<End, Failure> {
     let (mut followed, mut known) = (BTreeSet::new(), 0);
     let mut logs: Vec<OwnedTask<Result<(), Failure>>> = Vec::new();
     let mut reached = tokio::time::Instant::now();

@@ -10,6 +10,8 @@ mod disk;
 mod doctor;
 mod evidence;
 mod executors;
+mod export;
+mod find_run;
 mod init;
 mod init_from;
 mod job;
@@ -22,6 +24,7 @@ mod restore;
 mod retry;
 mod run;
 mod run_request;
+mod run_results;
 mod schema;
 mod serve;
 mod shell;
@@ -44,8 +47,8 @@ use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
 
 use crate::args::{
-    AuditArgs, ChannelCommand, Cli, Command, Format, Global, ImageCommand, JobCommand, ReleaseCommand,
-    RunCommand, SiteCommand, SourceCommand, VerdictCommand,
+    AuditArgs, ChannelCommand, Cli, Command, ExportCommand, Format, Global, ImageCommand, JobCommand,
+    ReleaseCommand, RunCommand, SiteCommand, SourceCommand, VerdictCommand,
 };
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
@@ -80,6 +83,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
             shell::shell(&global, variant.as_ref(), rm, &command).await
         }
         Command::Disk(args) => Box::pin(disk::disk(&args, &global)).await,
+        Command::Export { command: ExportCommand::Tekton(args) } => export::tekton(&args, &global).await,
         Command::Config { command } => config::config(&command),
         Command::Completions { shell } => shipped::completions(shell),
         Command::Man { dir } => shipped::man(&dir),
@@ -106,7 +110,7 @@ async fn runs(command: RunCommand, global: &Global) -> Result<End, Failure> {
             let view = Reader::open(global).await?.run(number).await?;
             print(format.json, &view, |view| render::run(view, now()))
         }
-        RunCommand::Watch { number } => watch_run::watch(global, number).await,
+        RunCommand::Watch(args) => Box::pin(watch_run::watch(global, &args)).await,
         RunCommand::Cancel { number } => cancel::cancel(global, number).await,
         RunCommand::Retry { number } => retry::retry(global, number).await,
     }

@@ -9,7 +9,6 @@ use edgewright_control::context::OperationContext;
 use edgewright_control::rebuilds::Rebuilt;
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
-use edgewright_model::names::VariantName;
 use edgewright_model::run::{RebuildNumber, RebuildState};
 use edgewright_process::Clock;
 use edgewright_server::settings::DEFAULT_POLL;
@@ -31,7 +30,7 @@ const PERIOD: Duration = Duration::from_millis(300);
 pub(crate) async fn rebuild(args: &RebuildArgs, global: &Global) -> Result<End, Failure> {
     start_logging(global, "warn")?;
     let reader = Reader::open(global).await?;
-    let digest = wanted(args, &reader).await?;
+    let digest = digest::named(&reader, &args.what, args.selection.source.as_ref()).await?;
     output::note(&format!("rebuilding {digest}"));
     let status = match crate::connection::server(global)? {
         Some(client) => ask(&client, &digest).await?,
@@ -107,22 +106,6 @@ async fn sources(data: &std::path::Path) -> Result<Vec<SourceSettings>, Failure>
     }
     views.close().await;
     Ok(sources)
-}
-
-/// The digest that is asked for, or the newest one of the variant.
-async fn wanted(args: &RebuildArgs, reader: &Reader) -> Result<Digest, Failure> {
-    if args.what.parse::<Digest>().is_ok() || digest::shortened(&args.what).is_some() {
-        return digest::manifest(reader, &args.what).await;
-    }
-    let variant: VariantName = args.what.parse().map_err(|_| {
-        Failure::user(format!("`{}` is neither a digest nor a variant", args.what))
-            .hint("give sha256:…, its first 12 digits, or a variant such as hmi/plant-a; `edgewright images` lists them")
-    })?;
-    let image = reader.image(&variant, args.selection.source.as_ref()).await?;
-    image.builds.first().map(|build| build.manifest.digest.clone()).ok_or_else(|| {
-        Failure::new(ErrorClass::NotFound, format!("`{variant}` was not built yet"))
-            .hint("`edgewright images` shows its state")
-    })
 }
 
 /// What was printed of a rebuild last.

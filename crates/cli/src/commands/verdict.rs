@@ -2,7 +2,7 @@
 
 use edgewright_api::VerdictPost;
 
-use super::digest;
+use super::{digest, run_results};
 use crate::args::{Global, VerdictArgs};
 use crate::connection;
 use crate::exit::{End, Failure};
@@ -23,6 +23,10 @@ pub(super) async fn post(args: &VerdictArgs, global: &Global) -> Result<End, Fai
         url: args.url.clone(),
     };
     let response = connection::client(global)?.post_verdict(&post).await?;
+    if let Some(folder) = &args.results {
+        let values = [("run", response.run.to_string()), ("awaited-by", response.awaited_by.join(" "))];
+        run_results::write_files(folder, &values).await?;
+    }
     if args.format.json {
         output::json(&response)?;
         return Ok(End::Good);

@@ -1,16 +1,19 @@
 //! `run watch`: follows a run to its end, wherever it is executed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_api::{NodeView, RunView};
+use edgewright_model::error::ErrorClass;
 use edgewright_model::run::{NodeState, RunNumber, RunState};
 
 use super::serve::Stop;
-use crate::args::Global;
+use super::{find_run, run_results};
+use crate::args::{Global, WatchArgs};
 use crate::exit::{End, Failure};
 use crate::reader::{RESUME_LIMIT, Reader};
-use crate::{output, render};
+use crate::{connection, output, render};
 
 /// How often the run is read.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -18,19 +21,68 @@ const PERIOD: Duration = Duration::from_secs(1);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Prints what happens in a run until it ends; its end is that of the command.
-pub(super) async fn watch(global: &Global, number: RunNumber) -> Result<End, Failure> {
-    let reader = Reader::open(global).await?;
+pub(super) async fn watch(global: &Global, args: &WatchArgs) -> Result<End, Failure> {
     let mut stop = Stop::listen()?;
+    let number = match (&args.source, args.number) {
+        (Some(source), _) => {
+            let client = connection::client(global)?;
+            tokio::select! {
+                number = find_run::find(&client, source, args) => number?,
+                () = stop.next() => return Err(Failure::stopped("stopped before the run was found")),
+            }
+        }
+        (None, Some(number)) => number,
+        (None, None) => return Err(Failure::new(ErrorClass::Bug, "neither a run nor a source is named")),
+    };
+    let reader = Arc::new(Reader::open(global).await?);
+    let view = tokio::select! {
+        view = follow(&reader, number, args) => view?,
+        () = stop.next() => return Err(stopped(global, number, args.cancel).await),
+    };
+    if let Some(folder) = &args.results {
+        run_results::write(folder, &reader, &view, &args.variant).await?;
+    }
+    if args.format.json {
+        output::json(&view)?;
+    } else {
+        output::print(&format!("\n{}", render::run(&view, super::now())))?;
+    }
+    Ok(End::of(view.run.state))
+}
+
+/// What a signal does: the run continues, or is cancelled if the user wants that.
+async fn stopped(global: &Global, number: RunNumber, cancels: bool) -> Failure {
+    if !cancels {
+        return Failure::stopped(&format!("stopped watching; run {number} continues"))
+            .hint(format!("`edgewright run cancel {number}` cancels it"));
+    }
+    let cancelled = async { Ok::<_, Failure>(connection::client(global)?.cancel(number).await?) };
+    match cancelled.await {
+        Ok(_) => Failure::stopped(&format!("stopped watching; run {number} is being cancelled")),
+        Err(failure) => {
+            Failure::stopped(&format!("stopped watching; run {number} cannot be cancelled: {failure}"))
+                .hint(format!("`edgewright run cancel {number}` tries it again"))
+        }
+    }
+}
+
+/// Prints what happens in a run, or the logs of its jobs, until it ends.
+async fn follow(reader: &Arc<Reader>, number: RunNumber, args: &WatchArgs) -> Result<RunView, Failure> {
+    if args.logs {
+        output::note(&format!("run {number}"));
+        super::logs::follow_all(Arc::clone(reader), number).await?;
+    }
     let mut shown = Shown::default();
     let mut reached = tokio::time::Instant::now();
     loop {
         match reader.run(number).await {
             Ok(view) => {
                 reached = tokio::time::Instant::now();
-                shown.update(&view);
+                if !args.logs {
+                    shown.update(&view);
+                }
                 if view.run.state.is_terminal() {
-                    output::print(&format!("\n{}", render::run(&view, super::now())))?;
-                    return Ok(End::of(view.run.state));
+                    return Ok(view);
                 }
             }
             Err(failure) if failure.is_unavailable() && reached.elapsed() < RESUME_LIMIT => {
@@ -38,14 +90,7 @@ pub(super) async fn watch(global: &Global, number: RunNumber) -> Result<End, Fai
             }
             Err(failure) => return Err(failure),
         }
-        tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
-            () = stop.next() => {
-                let message = format!("stopped watching; run {number} continues");
-                return Err(Failure::stopped(&message)
-                    .hint(format!("`edgewright run cancel {number}` cancels it")));
-            }
-        }
+        tokio::time::sleep(PERIOD).await;
     }
 }
 

@@ -18,6 +18,7 @@ mod table;
 pub(crate) mod units;
 mod vars;
 pub(crate) mod visible;
+mod yaml;
 
 pub(crate) use audit::audit;
 pub(crate) use doctor::doctor;
@@ -32,3 +33,4 @@ pub(crate) use site::{site, sites};
 pub(crate) use status::{reconcilers, sources, status};
 pub(crate) use style::plain;
 pub(crate) use vars::vars;
+pub(crate) use yaml::yaml;

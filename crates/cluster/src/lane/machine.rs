@@ -144,7 +144,7 @@ impl<'a> PodMachine<'a> {
             labels: meta.labels.take(),
             ..Default::default()
         };
-        let secret = pod::secret(&meta, owner(pod), order);
+        let secret = pod::secret(&meta, Some(owner(pod)), order);
         let (silent, _events) = mpsc::channel(1);
         let cluster = &self.inner.cluster;
         let made = self.inner.patiently("create the order of the checks", &silent, || {

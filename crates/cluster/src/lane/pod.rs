@@ -157,9 +157,9 @@ fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// The Secret with the order of the checks, which ends with its Pod.
-pub(crate) fn secret(meta: &ObjectMeta, owner: OwnerReference, order: Vec<u8>) -> Secret {
-    let metadata = ObjectMeta { owner_references: Some(vec![owner]), ..meta.clone() };
+/// The Secret with the order of the checks, which ends with its Pod, if that is given.
+pub(crate) fn secret(meta: &ObjectMeta, owner: Option<OwnerReference>, order: Vec<u8>) -> Secret {
+    let metadata = ObjectMeta { owner_references: owner.map(|owner| vec![owner]), ..meta.clone() };
     let data = BTreeMap::from([(ORDER_KEY.to_owned(), ByteString(order))]);
     Secret { metadata, immutable: Some(true), data: Some(data), ..Secret::default() }
 }

@@ -63,6 +63,7 @@ impl Server {
             pull_from: "registry".into(),
             job: small.clone(),
             test: small,
+            build: None,
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,

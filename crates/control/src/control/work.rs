@@ -19,7 +19,7 @@ use crate::jobs::Jobs;
 use crate::locks::Locks;
 use crate::locks::updates::UpdateChecks;
 use crate::posting::{PostError, PostedVerdict, Posting, VerdictPost};
-use crate::rebuilds::{Rebuilds, Rebuilt};
+use crate::rebuilds::{Export, Rebuilds, Rebuilt};
 use crate::reconcile::Wake;
 use crate::releases::Releases;
 use crate::runs::selection::Selection;
@@ -66,6 +66,7 @@ impl Work {
             locks: locks.clone(),
             wake: Wake::default(),
             shutdown: tasks.token().clone(),
+            tasks: tasks.clone(),
         };
         let posting = Posting { store, hosting: jobs.hosting.clone(), clock };
         let parts = runs::Parts {
@@ -242,6 +243,19 @@ impl Control {
     ) -> Result<RebuildNumber, ControlError> {
         context.permit(Operation::Rebuild, None)?;
         self.0.work.rebuilds.queue(context, digest).await
+    }
+
+    /// The objects that build a digest again and test it, for people who create them by hand.
+    ///
+    /// # Errors
+    /// No run made the digest, its commit is gone, or the executor's jobs are no objects.
+    pub async fn export(
+        &self,
+        context: &OperationContext,
+        digest: &Digest,
+        with_token: bool,
+    ) -> Result<Export, ControlError> {
+        self.0.work.rebuilds.export(context, digest, with_token).await
     }
 
     /// Does a queued rebuild and keeps what came of it, also why it could not be done.

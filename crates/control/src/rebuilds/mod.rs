@@ -2,6 +2,7 @@
 //! bytes prove that the keys tell all that went in; other bytes refute it. The recorded digest stays either
 //! way.
 
+mod export;
 mod queue;
 
 use std::collections::BTreeSet;
@@ -12,15 +13,17 @@ use edgewright_job::Demand;
 use edgewright_model::Digest;
 use edgewright_model::error::Chain;
 use edgewright_model::format;
-use edgewright_model::order::{Base, ManifestRef, StepAction, TrustDomain};
+use edgewright_model::order::{Base, ManifestRef, StepAction, StepOrder, TrustDomain};
 use edgewright_model::outcome::StepBuild;
 use edgewright_model::run::{NodeState, RunNumber};
 use edgewright_model::spec::Definition;
 use edgewright_plan::graph::Node;
 use edgewright_plan::{Graph, graph};
+use edgewright_process::Tasks;
 use edgewright_store::nodes::NodeRow;
 use edgewright_store::proofs::ProofResult;
 pub use edgewright_store::rebuilds::{Rebuilt, RebuiltStep};
+pub use export::Export;
 use tokio_util::sync::CancellationToken;
 
 use crate::jobs::{Jobs, Label, RunScope, image_task, step_kinds};
@@ -42,6 +45,8 @@ pub struct Rebuilds {
     pub(crate) wake: Wake,
     /// Fires at shutdown.
     pub(crate) shutdown: CancellationToken,
+    /// Hold what exported jobs need.
+    pub(crate) tasks: Tasks,
 }
 
 /// A run's commit as it was planned, read again.
@@ -139,12 +144,7 @@ impl Rebuilds {
                 Base::Manifest(build.manifest)
             }
         };
-        let mut steps = self.jobs.steps(&scope, node, &node.path[from..]).await?;
-        for step in &mut steps {
-            if let StepAction::Bootstrap { kept, .. } = &mut step.action {
-                *kept = self.jobs.store.kept_packages(&step.key, reread.domain).await?;
-            }
-        }
+        let steps = self.kept_steps(&scope, node, from).await?;
         let name = format!("{REBUILD_PREFIX}{}", node.id.name);
         let label = Label { name: &name, platform: Some(&node.id.platform), is_node: false };
         let demand = Demand { steps: step_kinds(&node.path[from..]), ..Demand::default() };
@@ -158,6 +158,22 @@ impl Rebuilds {
             steps: self.prove(reread.domain, node, outcome.builds).await?,
             failure: outcome.failure,
         })
+    }
+
+    /// The orders of a node's steps, without the mirror: with the packages that were kept.
+    async fn kept_steps(
+        &self,
+        scope: &RunScope<'_>,
+        node: &Node,
+        from: usize,
+    ) -> Result<Vec<StepOrder>, ControlError> {
+        let mut steps = self.jobs.steps(scope, node, &node.path[from..]).await?;
+        for step in &mut steps {
+            if let StepAction::Bootstrap { kept, .. } = &mut step.action {
+                *kept = self.jobs.store.kept_packages(&step.key, scope.domain).await?;
+            }
+        }
+        Ok(steps)
     }
 
     /// Notes what builds prove, up to the first that differs: what is built on other bytes differs for that

@@ -89,6 +89,11 @@ impl Client {
         self.transport.host()
     }
 
+    /// The credentials as the text of such a file.
+    pub fn auth_json(&self) -> String {
+        self.transport.auth_json()
+    }
+
     /// Writes the credentials into a file of `folder` for `podman --authfile`, readable by its owner only.
     pub async fn write_auth_file(&self, folder: &Path) -> std::io::Result<PathBuf> {
         let path = folder.join("registry-auth.json");

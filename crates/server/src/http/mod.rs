@@ -6,6 +6,7 @@ mod devices;
 mod error;
 mod events;
 mod evidence;
+mod exports;
 mod hooks;
 mod host;
 mod images;
@@ -113,6 +114,7 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::PostVerdict => post(verdicts::post),
         Operation::StartRebuild => post(rebuilds::start),
         Operation::Rebuild => get(rebuilds::show),
+        Operation::Export => post(exports::export),
         Operation::Hook => post(sources::hook),
         Operation::Audit => get(audit::list),
         Operation::PostDeviceReports => post(devices::post),

@@ -18,7 +18,7 @@ const STATE: (&str, &str) = ("state", "string: the new state");
 const PREVIOUS: (&str, &str) = ("previous", "string or null: the state before");
 const RUN: (&str, &str) = ("run", "integer: number of the run");
 
-const EVENTS: [Event; 5] = [
+const EVENTS: [Event; 6] = [
     Event {
         kind: "run",
         subject: "SOURCE/runs/N",
@@ -52,6 +52,21 @@ const EVENTS: [Event; 5] = [
             ("attempts", "integer: failed attempts so far"),
             ("digest", "string or null: digest of the manifest that was built"),
             ("failure", "object or null: `kind`, `phase`, `message`, `hint` and `output`"),
+        ],
+    },
+    Event {
+        kind: "verdict",
+        subject: "SOURCE/runs/N/nodes/NODE",
+        when: "A node began to wait for the verdict of another system.",
+        fields: &[
+            RUN,
+            ("node", "string: name of the node, such as `hmi/plant-a`"),
+            ("platform", "string: such as `linux/amd64`"),
+            ("variant", "string: the variant"),
+            ("digest", "string: digest of the manifest to test"),
+            ("lane", "string: `external`"),
+            ("check_set", "string: digest of the check set that the verdict is requested for"),
+            ("until", "string: time after which the node fails without a verdict"),
         ],
     },
     Event {

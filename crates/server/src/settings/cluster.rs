@@ -17,6 +17,8 @@ const DEFAULT_PARALLEL: u16 = 32;
 const DEFAULT_NAMESPACE: &str = "edgewright-jobs";
 /// The longest name of a server, a namespace, or an account, in bytes (RFC 1123 label).
 const LABEL_LIMIT: usize = 63;
+/// The revision of a Pipeline that builds, by default.
+const DEFAULT_REVISION: &str = "1";
 /// What a job reserves by default.
 const JOB: [&str; 2] = ["1", "2Gi"];
 /// What an image under test reserves by default.
@@ -72,6 +74,13 @@ described! {
         pub service_account: Option<String> { Restart, default: "`default` of the namespace", example: "\"edgewright-job\"" }
         /// Secrets of the namespace with which nodes pull our image, and images under test.
         pub pull_secrets: Option<Vec<String>> { Restart, default: "none", example: "[\"edgewright-pull\"]" }
+        /// The Pipeline, in the namespace of jobs, that builds `containerfile` steps in place of our own
+        /// programs.
+        pub build_pipeline: Option<String> { Restart, default: "none", example: "\"hardened-build\"" }
+        /// The revision of that Pipeline. What an earlier one has built is built again.
+        pub build_revision: Option<String> { Restart, default: DEFAULT_REVISION, example: "\"2026-11\"" }
+        /// The service account of its PipelineRuns.
+        pub build_account: Option<String> { Restart, default: "`default` of the namespace", example: "\"pipeline\"" }
         /// Processors that a job reserves, as a Kubernetes quantity.
         pub job_cpu: Option<String> { Restart, default: JOB[0], example: "\"500m\"" }
         /// Memory that a job reserves, as a Kubernetes quantity. `jobs.max_memory_mib` is its limit.
@@ -106,6 +115,8 @@ pub struct ClusterTable {
     pub service_account: Option<String>,
     /// Secrets to pull with.
     pub pull_secrets: Vec<String>,
+    /// Name, revision and service account of the Pipeline that builds `containerfile` steps.
+    pub build: Option<(String, String, Option<String>)>,
     /// Processors and memory of a job.
     pub job: [String; 2],
     /// Processors and memory of an image under test.
@@ -150,6 +161,8 @@ impl ClusterOptions {
                 ));
             }
         }
+        let revision = or(self.build_revision, DEFAULT_REVISION);
+        let build = self.build_pipeline.map(|name| (name, revision, self.build_account));
         let mut runs = self.runs.unwrap_or_else(|| vec![ClusterWork::Jobs, ClusterWork::Container]);
         runs.sort_unstable();
         runs.dedup();
@@ -163,6 +176,7 @@ impl ClusterOptions {
             pull_from,
             service_account: self.service_account,
             pull_secrets: self.pull_secrets.unwrap_or_default(),
+            build,
             job: [or(self.job_cpu, JOB[0]), or(self.job_memory, JOB[1])],
             test: [or(self.test_cpu, TEST[0]), or(self.test_memory, TEST[1])],
             test_memory_limit: self.test_memory_limit,

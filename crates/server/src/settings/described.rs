@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use edgewright_control::outbound::notify::SinkKind;
+use edgewright_control::outbound::notify::{EventMode, SinkKind};
 use edgewright_model::duration::Span;
 use edgewright_model::names::{ChannelName, SourceName};
 use jiff::civil::Time;
@@ -74,6 +74,7 @@ kinds! {
     Time => "time of day", "\"02:00\"";
     SourceName => "source name", "\"plant-os\"";
     SinkKind => "`\"cloud-events\"`, `\"github\"`, `\"gitlab\"` or `\"gitea\"`", "\"cloud-events\"";
+    EventMode => "`\"structured\"` or `\"binary\"`", "\"binary\"";
     Vec<String> => "list of strings", "[\"main\"]";
     Vec<SourceName> => "list of source names", "[\"plant-os\"]";
     Vec<ChannelName> => "list of channel names", "[\"stable\"]";

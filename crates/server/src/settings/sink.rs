@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use edgewright_control::outbound::notify::SinkKind;
+use edgewright_control::outbound::notify::{EventMode, SinkKind, event_types};
 use edgewright_model::names::SourceName;
 use serde::Deserialize;
 
@@ -26,6 +26,10 @@ described! {
             range: "http:// or https://",
             example: "\"https://api.github.com\""
         }
+        /// How CloudEvents are laid out: all of an event in the body, or its attributes in headers.
+        pub mode: Option<EventMode> { Reload, default: "`\"structured\"`" }
+        /// Send only CloudEvents of these types.
+        pub types: Option<Vec<String>> { Reload, default: "all", example: "[\"dev.edgewright.verdict.awaited\"]" }
         /// Send only what concerns this source.
         pub source: Option<SourceName> { Reload, default: "all sources; commit statuses need one" }
         /// The repository in the forge, `OWNER/NAME`.
@@ -68,6 +72,13 @@ impl SinkOptions {
         }
         if !is_web_address(&self.url) {
             return invalid("invalid `url`: expected http:// or https://");
+        }
+        let is_known = |name: &String| event_types().contains(name);
+        if !self.types.iter().flatten().all(is_known) {
+            return invalid("invalid `types`: expected types of docs/reference/events.md");
+        }
+        if self.kind != SinkKind::CloudEvents && (self.mode.is_some() || self.types.is_some()) {
+            return invalid("`mode` and `types` are for the kind `cloud-events`");
         }
         if self.kind != SinkKind::CloudEvents && (self.source.is_none() || self.repository.is_none()) {
             return invalid("commit statuses need `source` and `repository = \"OWNER/NAME\"`");

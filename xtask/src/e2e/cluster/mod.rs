@@ -11,6 +11,7 @@
 //! those that disturb the whole cluster run alone, after all others.
 
 mod base;
+mod listener;
 pub(crate) mod options;
 mod scenarios;
 pub(crate) mod server;

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     tables: BTreeMap<String, BTreeMap<String, String>>,
+    /// Tables of a list, as TOML.
+    more: String,
     /// The only source's keys.
     pub(super) source: BTreeMap<String, String>,
 }
@@ -29,6 +31,11 @@ impl Settings {
         self
     }
 
+    /// Adds tables of a list, as TOML writes them.
+    pub(crate) fn append(&mut self, tables: &str) {
+        self.more.push_str(tables);
+    }
+
     /// The file.
     pub(super) fn file(&self) -> String {
         let mut file = String::new();
@@ -40,6 +47,7 @@ impl Settings {
                 let _ = writeln!(file, "{key} = {value}");
             }
         }
+        file.push_str(&self.more);
         file
     }
 }

@@ -55,7 +55,7 @@ async fn job(fake: Fake, name: String, behaviour: Behaviour, worker: SimulatedEx
         return end(&fake, &name, 139, None);
     }
     let folder = tempfile::tempdir().unwrap();
-    let (order, report) = (folder.path().join("order"), folder.path().join("report"));
+    let [order, report, digest] = ["order", "report", "digest"].map(|file| folder.path().join(file));
     let secret = fake.get("secrets", &name).unwrap();
     let packed = secret["data"]["order.json.zst"].as_str().unwrap();
     std::fs::write(&order, base64::engine::general_purpose::STANDARD.decode(packed).unwrap()).unwrap();
@@ -64,7 +64,8 @@ async fn job(fake: Fake, name: String, behaviour: Behaviour, worker: SimulatedEx
         let (fake, pod) = (fake.clone(), pod.clone());
         tokio::task::spawn_blocking(move || copy(reader, &fake, &pod))
     };
-    edgewright_cluster::in_pod::serve_to(&order, &report, &worker, writer).await.unwrap();
+    let results = edgewright_cluster::in_pod::Results { report: &report, digest: Some(&digest) };
+    edgewright_cluster::in_pod::serve_to(&order, results, &worker, writer).await.unwrap();
     log.await.unwrap();
     end(&fake, &name, 0, Some(std::fs::read_to_string(report).unwrap()));
 }

@@ -26,7 +26,7 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-pub use cloud_event::event_type;
+pub use cloud_event::{event_type, event_types};
 
 use crate::ControlError;
 use crate::events::{Events, RunEventKind};
@@ -47,7 +47,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SinkKind {
-    /// CloudEvents 1.0, structured JSON.
+    /// CloudEvents 1.0.
     CloudEvents,
     /// Commit statuses of GitHub.
     Github,
@@ -55,6 +55,17 @@ pub enum SinkKind {
     Gitlab,
     /// Commit statuses of Gitea and Forgejo.
     Gitea,
+}
+
+/// How an event is laid out in a request: <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventMode {
+    /// All of it is the body, as JSON.
+    #[default]
+    Structured,
+    /// Its data is the body; the rest is in headers `ce-…`.
+    Binary,
 }
 
 /// Who is notified.
@@ -66,6 +77,10 @@ pub struct Sink {
     pub kind: SinkKind,
     /// Its address, without a slash at the end.
     pub url: String,
+    /// How events are laid out, if they are CloudEvents.
+    pub mode: EventMode,
+    /// Only CloudEvents of these types; all, if there are none.
+    pub types: Vec<String>,
     /// Only what concerns this source.
     pub source: Option<SourceName>,
     /// The repository on the forge, `OWNER/NAME`.
@@ -99,6 +114,11 @@ impl Sink {
             return None;
         }
         match self.kind {
+            SinkKind::CloudEvents
+                if !self.types.is_empty() && !self.types.contains(&event_type(&event.kind)) =>
+            {
+                None
+            }
             SinkKind::CloudEvents => Some(cloud_event::request(self, client, event)),
             SinkKind::Github | SinkKind::Gitlab | SinkKind::Gitea => status::request(self, client, event),
         }

@@ -81,6 +81,8 @@ mod tests {
             name: "forge".to_owned(),
             kind,
             url: "https://forge.example/api".to_owned(),
+            mode: super::super::EventMode::default(),
+            types: Vec::new(),
             source: Some("plants".parse().unwrap()),
             repository: Some("ops/plants".to_owned()),
             token: Some("s3cret".to_owned()),

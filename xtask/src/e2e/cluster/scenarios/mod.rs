@@ -4,6 +4,7 @@ mod conformance;
 mod ended;
 mod killed;
 mod limits;
+mod pipelines;
 mod release;
 mod rights;
 mod view;
@@ -21,7 +22,6 @@ pub(super) enum Needs {
     /// KubeVirt as well: with `--kubevirt`.
     KubeVirt,
     /// Programs that are built on request only: with `--all`, or by name.
-    #[expect(dead_code, reason = "the first scenario with such programs is on its way")]
     Request,
 }
 
@@ -53,6 +53,14 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("token", "the server's token ends while a job runs", limits::token),
     Scenario::new("killed", "the server is killed during a build, and during a test", killed::killed),
     Scenario::new("stopped", "the server is stopped and started again, as for an upgrade", killed::stopped),
+    Scenario::new("product", "Pipelines of another project that check, run and promote", pipelines::product),
+    Scenario::new("platform-build", "a Pipeline of the platform builds a step", pipelines::platform_build),
+    Scenario::new("export", "the objects of a variant, created by hand", pipelines::export),
+    Scenario {
+        needs: Needs::Request,
+        ..Scenario::new("trigger", "an event starts another project's Pipeline", pipelines::trigger)
+    },
+    Scenario::new("external", "the verdict of another project's Pipeline", pipelines::external),
     Scenario::new("conformance", "the conformance suite of executors", conformance::conformance),
     Scenario::new("late-image", "an image that nodes cannot pull at first", limits::late_image),
     Scenario::new("release", "commits become releases, and nothing runs twice", release::release),
