@@ -174,6 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn the_image_and_the_chart_have_the_version_of_the_program() {
+        let version = env!("CARGO_PKG_VERSION");
+        let definition = std::fs::read_to_string(deploy().join(DEFINITION)).unwrap();
+        assert!(definition.contains(&format!("org.opencontainers.image.version: {version}\n")));
+        let chart = workspace::root().join("deploy/helm/edgewright/Chart.yaml");
+        let chart = std::fs::read_to_string(chart).unwrap();
+        assert!(chart.contains(&format!("\nversion: {version}\nappVersion: {version}\n")), "{chart}");
+    }
+
+    #[test]
     fn a_lock_of_another_definition_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path();
