@@ -134,7 +134,7 @@ impl Environment {
     }
 
     /// The settings file of `serve`; none if no file is named and the system has none.
-    #[expect(clippy::unused_self, reason = "this type stands for what the process finds around it")]
+    #[expect(clippy::unused_self, reason = "it is part of the environment, with the system's folders")]
     pub(crate) fn config_of_serve(&self, args: &ServeArgs) -> Option<PathBuf> {
         let system = || Some(PathBuf::from(SYSTEM_CONFIG)).filter(|path| path.exists());
         args.config.clone().or_else(system)

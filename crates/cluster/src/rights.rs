@@ -38,12 +38,7 @@ pub const RIGHTS: [Right; 4] = [
         reason: "Images under test; Pods of TaskRuns.",
     },
     Right { group: "", resource: "pods/log", verbs: &["get"], reason: "The stream of a job's events." },
-    Right {
-        group: "",
-        resource: "secrets",
-        verbs: &["create", "get"],
-        reason: "The order of each job.",
-    },
+    Right { group: "", resource: "secrets", verbs: &["create", "get"], reason: "The order of each job." },
 ];
 
 /// What a cluster offers to this server.
@@ -100,8 +95,7 @@ fn review(right: &Right, verb: &str, namespace: &str) -> SelfSubjectAccessReview
         namespace: Some(namespace.to_owned()),
         ..ResourceAttributes::default()
     };
-    let spec =
-        SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
     SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() }
 }
 

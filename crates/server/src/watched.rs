@@ -1,5 +1,5 @@
-//! Notices when the settings file of `serve`, or a file that it names, has other content: in a Pod, ConfigMaps
-//! and Secrets change that way, and no one sends a signal.
+//! Notices when the settings file, or a file that it names, has other content: in a Pod, ConfigMaps and
+//! Secrets change that way, and no one sends a signal.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn values_lines_and_blocks_are_exchanged() {
         let object = "a:\n  name: x #= {{ .Values.name }}\n  list:\n    - x #= {{ .one }}\n  #| {{- if .b }}\n  #[\n  b: 1\n  #]\n  #| {{- end }}\n";
-        let expected = "a:\n  name: {{ .Values.name }}\n  list:\n    - {{ .one }}\n  {{- if .b }}\n  {{- end }}\n";
+        let expected =
+            "a:\n  name: {{ .Values.name }}\n  list:\n    - {{ .one }}\n  {{- if .b }}\n  {{- end }}\n";
         let template = template(object).unwrap();
         assert_eq!(template.split_once('\n').unwrap().1, expected);
     }

@@ -102,7 +102,8 @@ fn generated(names: &[&str]) -> anyhow::Result<Vec<(PathBuf, String)>> {
     if names == [chart::NAME] {
         return chart::files();
     }
-    let is_page = |name: &str| [SCHEMAS, chart::NAME].contains(&name) || PAGES.iter().any(|(page, _)| *page == name);
+    let is_page =
+        |name: &str| [SCHEMAS, chart::NAME].contains(&name) || PAGES.iter().any(|(page, _)| *page == name);
     if let Some(unknown) = names.iter().find(|name| !is_page(name)) {
         let pages: Vec<&str> = PAGES.iter().map(|(name, _)| *name).chain([SCHEMAS, chart::NAME]).collect();
         bail!("unknown page `{unknown}`: write one of {}", pages.join(", "));

@@ -2,8 +2,8 @@
 
 use edgewright_job::BuildSecrets;
 use edgewright_process::Clock;
-use edgewright_server::telemetry::{self, Format};
 use edgewright_server::settings::on_change::OnChange;
+use edgewright_server::telemetry::{self, Format};
 use edgewright_server::{Composition, DataFolder, ProcessTokens, Settings, StartError, WatchedFiles};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

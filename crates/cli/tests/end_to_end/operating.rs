@@ -240,7 +240,10 @@ async fn changed_settings_apply_without_a_signal_and_end_the_server_if_they_need
     let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
     let config = folder.path().join("edgewright.toml");
     let text = |more: &str| {
-        format!("[server]\non_change = \"restart\"\n{more}[[source]]\nname = \"first\"\nurl = \"{}\"\n", repository.url())
+        format!(
+            "[server]\non_change = \"restart\"\n{more}[[source]]\nname = \"first\"\nurl = \"{}\"\n",
+            repository.url()
+        )
     };
     fs::write(&config, text("")).unwrap();
     let server = Server::start(&folder.path().join("data"), &["--config", config.to_str().unwrap()]).await;

@@ -31,8 +31,7 @@ impl Settings {
     pub fn files(&self) -> Vec<PathBuf> {
         let tls = self.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
         let targets = self.targets.iter();
-        let targets =
-            targets.flat_map(|target| [&target.password_file, &target.token_file, &target.ca_file]);
+        let targets = targets.flat_map(|target| [&target.password_file, &target.token_file, &target.ca_file]);
         let sinks = self.sinks.iter().map(|sink| &sink.token_file);
         let optional = self.token_file.iter().chain(targets.chain(sinks).flatten());
         optional.chain(tls).chain(self.hook_secret_files.values()).cloned().collect()

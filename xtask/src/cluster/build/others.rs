@@ -32,7 +32,7 @@ const HELM: &str = "helm.sh/helm/v3/cmd/helm";
 pub(in crate::cluster) fn crds() -> anyhow::Result<PathBuf> {
     let words: Vec<&str> = CRDS.iter().map(|(_, file)| *file).collect();
     let hash = version::hash(&words, &[&programs("crds")])?;
-    let title = "definitions of objects of others".to_owned();
+    let title = "definitions of other products' objects".to_owned();
     let part = Part::new("crds", title, hash, Duration::from_mins(2))?;
     make(&part, |go, folder| {
         for (module, file) in CRDS {

@@ -1,5 +1,5 @@
-//! A server whose jobs run in a cluster: it needs git, a disk, and the cluster; programs, sandboxes and virtual
-//! machines are the jobs' own.
+//! A server whose jobs run in a cluster: it needs git, a disk, and the cluster. Programs, sandboxes and
+//! virtual machines are the jobs' own.
 
 use edgewright_api::documents::{DoctorCheck, DoctorReport, DoctorState};
 use edgewright_cluster::rights::{self, Offer};
@@ -59,7 +59,11 @@ mod tests {
         let offers = [
             (Offer::Ready, DoctorState::Ok, "all rights in the namespace jobs"),
             (Offer::NoTekton, DoctorState::Missing, "no Tekton"),
-            (Offer::Missing(vec!["create pods".into(), "get pods/log".into()]), DoctorState::Missing, "may not create pods, get pods/log in"),
+            (
+                Offer::Missing(vec!["create pods".into(), "get pods/log".into()]),
+                DoctorState::Missing,
+                "may not create pods, get pods/log in",
+            ),
             (Offer::Away("refused".into()), DoctorState::Missing, "not usable: refused"),
         ];
         for (offer, state, found) in offers {

@@ -79,7 +79,8 @@ fn objects(stage: &Stage<'_>, file: &str, yaml: &str) -> anyhow::Result<Objects>
         for item in items {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let meta = &item["metadata"];
-            let name = format!("{}/{}/{}", text(&item["kind"]), text(&meta["namespace"]), text(&meta["name"]));
+            let name =
+                format!("{}/{}/{}", text(&item["kind"]), text(&meta["namespace"]), text(&meta["name"]));
             all.insert(name, item);
         }
     }

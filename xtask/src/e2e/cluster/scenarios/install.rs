@@ -6,6 +6,7 @@
 
 mod openshift;
 mod place;
+mod volumes;
 
 use std::time::Duration;
 
@@ -58,7 +59,8 @@ fn answers(place: &Place<'_>) -> anyhow::Result<()> {
         ensure_contains(path, &place.ask(path)?, wanted)?;
     }
     // As jobs do, by the name of the Service.
-    let words = ["--image=localhost/busybox:1", "--restart=Never", "--rm", "--attach", "--quiet", "--command", "--"];
+    let words =
+        ["--image=localhost/busybox:1", "--restart=Never", "--rm", "--attach", "--quiet", "--command", "--"];
     let url = format!("http://edgewright.{SERVER}.svc:5080");
     let get = format!("wget -q -O - {url}/healthz && wget -S -q -O - {url}/v2/ 2>&1 | grep -c 'HTTP/1.1'");
     let run = [&["run", "trial", "--namespace", JOBS][..], &words, &["sh", "-c", &get]].concat();
@@ -72,14 +74,18 @@ fn answers(place: &Place<'_>) -> anyhow::Result<()> {
 fn rights(place: &Place<'_>) -> anyhow::Result<()> {
     let page = std::fs::read_to_string(workspace::root().join(HOW_TO))?;
     let table = page.split_once("\n## Rights\n").context("the how-to has rights")?.1;
-    let rows = table.lines().skip_while(|line| !line.starts_with("| `")).take_while(|line| line.starts_with('|'));
+    let rows =
+        table.lines().skip_while(|line| !line.starts_with("| `")).take_while(|line| line.starts_with('|'));
     let mut count = 0;
     for row in rows {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         for verb in cells[2].split(", ") {
             let resource = cells[1].trim_matches('`');
             ensure!(place.may(verb, resource, JOBS)?, "the server may not {verb} {resource}: {row}");
-            ensure!(!place.may(verb, resource, SERVER)?, "the server may {verb} {resource} in its own namespace");
+            ensure!(
+                !place.may(verb, resource, SERVER)?,
+                "the server may {verb} {resource} in its own namespace"
+            );
             count += 1;
         }
     }
@@ -96,7 +102,10 @@ fn rights(place: &Place<'_>) -> anyhow::Result<()> {
     ];
     for (verb, resource) in others {
         for namespace in [JOBS, SERVER, "default"] {
-            ensure!(!place.may(verb, resource, namespace)?, "the server may {verb} {resource} in {namespace}");
+            ensure!(
+                !place.may(verb, resource, namespace)?,
+                "the server may {verb} {resource} in {namespace}"
+            );
         }
     }
     Ok(())
@@ -126,7 +135,9 @@ fn settings(place: &mut Place<'_>, stage: &Stage<'_>) -> anyhow::Result<()> {
     let before = place.pod()?;
     stage.progress("settings that apply while the server runs");
     let second = place.source_url();
-    place.settings.push_str(&format!("\n[[source]]\nname = \"second\"\nurl = \"{second}\"\npublish = false\n"));
+    place
+        .settings
+        .push_str(&format!("\n[[source]]\nname = \"second\"\nurl = \"{second}\"\npublish = false\n"));
     place.apply()?;
     until("the second source is followed", CHANGE_LIMIT, || {
         let sources = place.document("api/v1/sources")?;
@@ -139,7 +150,11 @@ fn settings(place: &mut Place<'_>, stage: &Stage<'_>) -> anyhow::Result<()> {
     until("the container was restarted", CHANGE_LIMIT, || Ok(place.pod()?.1 == "1"))?;
     place.rollout()?;
     ensure!(place.pod()?.0 == before.0, "the Pod is the same");
-    ensure_contains("the log before", &place.server(&["logs", "deployment/edgewright", "--previous"])?, "to be started again")
+    ensure_contains(
+        "the log before",
+        &place.server(&["logs", "deployment/edgewright", "--previous"])?,
+        "to be started again",
+    )
 }
 
 /// Another image, in one place: one server after the other, with the data from before.
@@ -149,7 +164,8 @@ fn upgrade(place: &mut Place<'_>, stage: &Stage<'_>) -> anyhow::Result<()> {
     place.apply()?;
     place.rollout()?;
     ensure!(place.pod()?.0 != pod, "the Deployment was recreated");
-    let image = place.server(&["get", "pods", "--output", "jsonpath={.items[*].spec.containers[0].image}"])?;
+    let image =
+        place.server(&["get", "pods", "--output", "jsonpath={.items[*].spec.containers[0].image}"])?;
     ensure!(image == place.image, "the server runs {}: {image}", place.image);
     ensure!(place.document("api/v1/releases")? == releases, "the releases are there");
     // Jobs run in the same image.
@@ -163,13 +179,19 @@ fn restore(place: &mut Place<'_>) -> anyhow::Result<()> {
     let digest = place.digest()?;
     place.snapshot()?;
     place.server(&["scale", "deployment/edgewright", "--replicas=0"])?;
-    place.server(&["wait", "pod", "--selector=app.kubernetes.io/name=edgewright", "--for=delete", ROLLOUT])?;
+    place.server(&[
+        "wait",
+        "pod",
+        "--selector=app.kubernetes.io/name=edgewright",
+        "--for=delete",
+        ROLLOUT,
+    ])?;
     place.server(&["delete", "pvc", "edgewright", ROLLOUT])?;
     place.restore_volume()?;
     place.server(&["scale", "deployment/edgewright", "--replicas=1"])?;
     place.rollout()?;
     ensure!(place.document("api/v1/releases")?.to_string().contains(&digest), "it was released: {releases}");
-    let manifest = place.in_server(&["cat", &place::blob(&digest)?])?;
+    let manifest = place.in_server(&["cat", &volumes::blob(&digest)?])?;
     ensure_contains("the manifest", &manifest, "\"layers\"")?;
     // What is not changed is not built again, and channels move again.
     place.write_source("README.md", "The plant.\n")?;
@@ -182,7 +204,8 @@ fn restore(place: &mut Place<'_>) -> anyhow::Result<()> {
 fn uninstall(place: &Place<'_>) -> anyhow::Result<()> {
     place.delete()?;
     for namespace in [SERVER, JOBS] {
-        let found = place.kubectl(&["get", "namespace", namespace, "--ignore-not-found", "--output", "name"])?;
+        let found =
+            place.kubectl(&["get", "namespace", namespace, "--ignore-not-found", "--output", "name"])?;
         ensure!(found.trim().is_empty(), "{namespace} is still there");
     }
     let kinds = "clusterroles,clusterrolebindings,customresourcedefinitions,validatingwebhookconfigurations";

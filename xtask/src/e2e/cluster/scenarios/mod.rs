@@ -54,7 +54,11 @@ impl Scenario {
 
 /// All scenarios: the longest first.
 static SCENARIOS: &[Scenario] = &[
-    Scenario::new("install", "the installation of deploy/: settings, upgrade, restoration, end", install::install),
+    Scenario::new(
+        "install",
+        "the installation of deploy/: settings, upgrade, restoration, end",
+        install::install,
+    ),
     Scenario::new("no-image", "our own image cannot be pulled: the operator sees why", limits::no_image),
     Scenario::new("token", "the server's token ends while a job runs", limits::token),
     Scenario::new("killed", "the server is killed during a build, and during a test", killed::killed),

@@ -11,7 +11,8 @@ use crate::e2e::cluster::stage::Stage;
 use crate::e2e::cluster::world::until;
 
 /// Kinds whose definitions must be in use before their objects are sent.
-const KINDS: [&str; 5] = ["routes", "securitycontextconstraints", "volumesnapshots", "servicemonitors", "applications"];
+const KINDS: [&str; 5] =
+    ["routes", "securitycontextconstraints", "volumesnapshots", "servicemonitors", "applications"];
 /// How long that may take.
 const READY: std::time::Duration = std::time::Duration::from_mins(1);
 
@@ -39,7 +40,11 @@ fn objects(place: &Place<'_>, stage: &Stage<'_>) -> anyhow::Result<()> {
     let trial = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--output", "name"];
     let kustomize = [&trial[..], &["--kustomize", path(&folder)?]].concat();
     let sent = place.kubectl(&kustomize)?;
-    for object in ["route.route.openshift.io/edgewright", "securitycontextconstraints.security.openshift.io/edgewright-jobs", "servicemonitor.monitoring.coreos.com/edgewright"] {
+    for object in [
+        "route.route.openshift.io/edgewright",
+        "securitycontextconstraints.security.openshift.io/edgewright-jobs",
+        "servicemonitor.monitoring.coreos.com/edgewright",
+    ] {
         ensure!(sent.lines().any(|line| line == object), "no {object} in\n{sent}");
     }
     place.kubectl(&["create", "namespace", "argocd"])?;

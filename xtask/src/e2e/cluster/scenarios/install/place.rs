@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use serde_json::Value;
 
 use super::ROLLOUT;
+use super::volumes::own;
 use crate::command::Run;
 use crate::demo::source::Source;
 use crate::e2e::cluster::base;
@@ -23,10 +24,8 @@ const HOST: &str = "install.edgewright.internal";
 const EXAMPLE_IMAGE: &str = "registry.example.org/edgewright";
 /// Its digest there.
 const EXAMPLE_DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
-/// The server's user in the image.
-const OWNER: &str = "65532:65532";
 /// The source, on the server's volume: it has no network to this host's files.
-const SOURCE: &str = "e2e-source.git";
+pub(super) const SOURCE: &str = "e2e-source.git";
 
 /// What the test's volume, image and small node differ in.
 const TEST: &str = r#"
@@ -43,35 +42,9 @@ patches:
       - {op: replace, path: /spec/template/spec/containers/0/resources, value: {requests: {cpu: 50m, memory: 64Mi}}}
 "#;
 
-const VOLUME: &str = r#"
-apiVersion: v1
-kind: PersistentVolume
-metadata: {name: VOLUME}
-spec:
-  accessModes: [ReadWriteOnce]
-  capacity: {storage: 80Gi}
-  persistentVolumeReclaimPolicy: Retain
-  storageClassName: ""
-  hostPath: {path: PATH, type: Directory}
-"#;
-
-/// The restoration, without a driver that makes volumes of snapshots.
-const RESTORE: &str = r#"
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [../examples/restore.yaml, volume.yaml]
-images: [{name: registry.example.org/edgewright, newName: NAME, digest: "DIGEST"}]
-patches:
-  - target: {kind: PersistentVolumeClaim, name: edgewright-snapshot}
-    patch: |
-      - {op: remove, path: /spec/dataSource}
-      - {op: add, path: /spec/storageClassName, value: ""}
-      - {op: add, path: /spec/volumeName, value: VOLUME}
-"#;
-
 /// An installation.
 pub(super) struct Place<'w> {
-    world: &'w World,
+    pub(super) world: &'w World,
     /// All files of the test.
     pub(super) folder: PathBuf,
     /// The server's image, by digest.
@@ -79,7 +52,7 @@ pub(super) struct Place<'w> {
     /// The server's settings.
     pub(super) settings: String,
     /// The volume of the server's data.
-    volume: &'static str,
+    pub(super) volume: &'static str,
 }
 
 impl<'w> Place<'w> {
@@ -89,13 +62,17 @@ impl<'w> Place<'w> {
         let folder = world.place.root.join(stage.name);
         copy(&workspace::root().join("deploy"), &folder.join("deploy"))?;
         copy(&source_folder(), &folder.join("source"))?;
-        Run::new("git").args(["init", "--quiet", "--initial-branch=main"]).arg(folder.join("source")).run()?;
+        Run::new("git")
+            .args(["init", "--quiet", "--initial-branch=main"])
+            .arg(folder.join("source"))
+            .run()?;
         let settings = std::fs::read_to_string(folder.join("deploy/kustomize/base/edgewright.toml"))?;
         let settings = settings.replace("https://images.example.org", &format!("http://{HOST}"));
         let settings = settings.replace("images.example.org", HOST);
         let url = format!("/var/lib/edgewright/{SOURCE}");
         // Two processors are a whole node here.
-        let small = "job_cpu = \"100m\"\njob_memory = \"256Mi\"\ntest_cpu = \"50m\"\ntest_memory = \"64Mi\"\n";
+        let small =
+            "job_cpu = \"100m\"\njob_memory = \"256Mi\"\ntest_cpu = \"50m\"\ntest_memory = \"64Mi\"\n";
         let source = format!("[[source]]\nname = \"plant\"\nurl = \"{url}\"\npoll = \"1s\"\n");
         let settings = format!("{settings}{small}\n{source}");
         let place = Self { world, folder, image: world.image.clone(), settings, volume: "install-data" };
@@ -108,39 +85,16 @@ impl<'w> Place<'w> {
         self.clear()?;
         let data = self.make_volume(self.volume)?;
         base::kept(self.world)?.restore(&data)?;
-        Run::new("git").args(["clone", "--quiet", "--bare"]).arg(self.folder.join("source")).arg(data.join(SOURCE)).run()?;
+        Run::new("git")
+            .args(["clone", "--quiet", "--bare"])
+            .arg(self.folder.join("source"))
+            .arg(data.join(SOURCE))
+            .run()?;
         own(&data)
     }
 
-    /// Removes the volumes.
-    pub(super) fn clear(&self) -> anyhow::Result<()> {
-        for name in ["install-data", "install-snapshot", "install-restored"] {
-            self.kubectl(&["delete", "persistentvolume", name, "--ignore-not-found", ROLLOUT])?;
-            let (folder, _) = self.world.cluster.volume(name);
-            Run::as_root("rm")?.args(["-rf", "--one-file-system"]).arg(folder).run()?;
-        }
-        Ok(())
-    }
-
-    fn make_volume(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let (folder, _) = self.world.cluster.volume(name);
-        Run::as_root("mkdir")?.args(["--parents"]).arg(&folder).run()?;
-        Run::as_root("chown")?.arg(OWNER).arg(&folder).run()?;
-        Ok(folder)
-    }
-
-    /// The files of a folder beside `examples`.
-    fn write_files(&self, name: &str, kustomization: &str, volume: &str) -> anyhow::Result<PathBuf> {
-        let folder = self.folder.join("deploy").join(name);
-        std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("kustomization.yaml"), kustomization.replace("VOLUME", volume))?;
-        let (_, path) = self.world.cluster.volume(volume);
-        std::fs::write(folder.join("volume.yaml"), VOLUME.replace("VOLUME", volume).replace("PATH", &path))?;
-        Ok(folder)
-    }
-
     /// The files of the installation as they are now.
-    fn write(&self) -> anyhow::Result<PathBuf> {
+    pub(super) fn write(&self) -> anyhow::Result<PathBuf> {
         let example = self.folder.join("deploy/examples/kustomize");
         let original = workspace::root().join("deploy/examples/kustomize/kustomization.yaml");
         let text = std::fs::read_to_string(original)?;
@@ -164,7 +118,7 @@ impl<'w> Place<'w> {
         self.server(&annotate).map(drop)
     }
 
-    fn apply_folder(&self, folder: &Path, more: &[&str]) -> anyhow::Result<()> {
+    pub(super) fn apply_folder(&self, folder: &Path, more: &[&str]) -> anyhow::Result<()> {
         let apply = ["apply", "--server-side", "--force-conflicts", "--kustomize"];
         self.world.cluster.command().args(apply).arg(folder).args(more).output().map(drop)
     }
@@ -250,64 +204,29 @@ impl<'w> Place<'w> {
 
     /// The digest of the newest release's application.
     pub(super) fn digest(&self) -> anyhow::Result<String> {
-        let images = self.document("api/v1/images")?.to_string();
-        let (_, rest) = images.split_once("\"digest\":\"").context("there is an image")?;
-        Ok(rest.split('"').next().unwrap_or_default().to_owned())
-    }
-
-    /// Copies the volume at one instant, while the server runs: all its processes are frozen meanwhile.
-    pub(super) fn snapshot(&self) -> anyhow::Result<()> {
-        let path = "jsonpath={.items[0].status.containerStatuses[0].containerID}";
-        let id = self.server(&["get", "pods", "--output", path])?;
-        let id = id.trim_start_matches("containerd://");
-        let ((data, _), snapshot) = (self.world.cluster.volume(self.volume), self.make_volume("install-snapshot")?);
-        self.world.cluster.freeze(id, true)?;
-        let copied = Run::as_root("cp").and_then(|cp| cp.args(["-a", "--no-target-directory"]).arg(data).arg(&snapshot).run());
-        self.world.cluster.freeze(id, false)?;
-        copied?;
-        ensure!(snapshot.join("control.db-wal").exists(), "the databases of the snapshot are in use");
-        Ok(())
-    }
-
-    /// Another volume for the server, with what the snapshot has.
-    pub(super) fn restore_volume(&mut self) -> anyhow::Result<()> {
-        let before = self.volume;
-        self.volume = "install-restored";
-        let data = self.make_volume(self.volume)?;
-        // The claim alone: a server would begin on an empty volume.
-        let folder = self.write()?;
-        self.apply_folder(&folder, &["--selector", "app.kubernetes.io/component=data"])?;
-        self.kubectl(&["apply", "--filename", &folder.join("volume.yaml").display().to_string()])?;
-        let (name, digest) = self.image.split_once('@').context("the image has a digest")?;
-        let folder = self.write_files("restore", &RESTORE.replace("NAME", name).replace("DIGEST", digest), "install-snapshot")?;
-        self.apply_folder(&folder, &[])?;
-        let done = self.server(&["wait", "job/edgewright-restore", "--for=condition=Complete", ROLLOUT]);
-        done.with_context(|| self.server(&["logs", "job/edgewright-restore"]).unwrap_or_default())?;
-        self.server(&["delete", "job/edgewright-restore", "pvc/edgewright-snapshot", ROLLOUT])?;
-        // The test's source is on the volume, too.
-        let (from, _) = self.world.cluster.volume(before);
-        Run::as_root("cp")?.arg("-a").arg(from.join(SOURCE)).arg(&data).run()
+        let releases = self.document("api/v1/releases")?;
+        let entries = releases[0]["entries"].as_array().into_iter().flatten();
+        let app = entries.into_iter().find(|entry| entry["variant"] == "app");
+        let digest = app.and_then(|entry| entry["digest"].as_str());
+        digest.map(str::to_owned).with_context(|| format!("no release of the application: {releases}"))
     }
 
     /// What is there, for errors.
     pub(super) fn situation(&self) -> String {
         let all = |namespace| {
-            self.kubectl(&["--namespace", namespace, "get", "all,taskruns,pvc", "--output", "wide"]).unwrap_or_default()
+            self.kubectl(&["--namespace", namespace, "get", "all,taskruns,pvc", "--output", "wide"])
+                .unwrap_or_default()
         };
-        let events = self.kubectl(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"]).unwrap_or_default();
+        let events = self
+            .kubectl(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"])
+            .unwrap_or_default();
         let events: Vec<&str> = events.lines().collect();
         let log = self.server(&["logs", "deployment/edgewright", "--tail=30"]).unwrap_or_default();
-        format!("{}\n{}\n{}\n{log}", all(SERVER), all(JOBS), events[events.len().saturating_sub(15)..].join("\n"))
+        format!(
+            "{}\n{}\n{}\n{log}",
+            all(SERVER),
+            all(JOBS),
+            events[events.len().saturating_sub(15)..].join("\n")
+        )
     }
-}
-
-/// The server's files.
-fn own(path: &Path) -> anyhow::Result<()> {
-    Run::as_root("chown")?.args(["--recursive", OWNER]).arg(path).run()
-}
-
-/// The file of a blob in the data folder.
-pub(super) fn blob(digest: &str) -> anyhow::Result<String> {
-    let hex = digest.strip_prefix("sha256:").context("the digest is sha256")?;
-    Ok(format!("/var/lib/edgewright/registry/blobs/sha256/{}/{hex}", &hex[..2]))
 }
