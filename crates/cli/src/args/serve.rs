@@ -102,6 +102,9 @@ pub(crate) struct DoctorArgs {
     /// Settings file (TOML) [default: that of `serve`]
     #[arg(long, value_name = "FILE", env = "EDGEWRIGHT_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
+    /// Image of jobs in the cluster, as for `serve`
+    #[arg(long, value_name = "IMAGE", env = "EDGEWRIGHT_CLUSTER_IMAGE", hide_env_values = true)]
+    pub(crate) cluster_image: Option<String>,
     #[command(flatten)]
     pub(crate) isolation: IsolationArgs,
     #[command(flatten)]

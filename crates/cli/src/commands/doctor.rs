@@ -28,8 +28,12 @@ const SMALL_DISK: u64 = 10 * 1024 * 1024 * 1024;
 
 /// Looks at the machine, and shows what it found.
 pub(crate) async fn doctor(args: &DoctorArgs, global: &Global) -> Result<End, Failure> {
-    let serve =
-        ServeArgs { config: args.config.clone(), isolation: args.isolation.clone(), ..ServeArgs::default() };
+    let serve = ServeArgs {
+        config: args.config.clone(),
+        cluster_image: args.cluster_image.clone(),
+        isolation: args.isolation.clone(),
+        ..ServeArgs::default()
+    };
     let environment = Environment::read();
     let settings = environment.run(&serve, global.data.clone())?;
     let report = match cluster::of_jobs(&environment, &serve, global) {

@@ -58,14 +58,18 @@ fn answers(place: &Place<'_>) -> anyhow::Result<()> {
     for (path, wanted) in [("healthz", ""), ("readyz", ""), ("metrics", "edgewright_")] {
         ensure_contains(path, &place.ask(path)?, wanted)?;
     }
-    // As jobs do, by the name of the Service.
-    let words =
-        ["--image=localhost/busybox:1", "--restart=Never", "--rm", "--attach", "--quiet", "--command", "--"];
+    // As jobs do, by the name of the Service. Without a token, the registry asks for one.
     let url = format!("http://edgewright.{SERVER}.svc:5080");
-    let get = format!("wget -q -O - {url}/healthz && wget -S -q -O - {url}/v2/ 2>&1 | grep -c 'HTTP/1.1'");
-    let run = [&["run", "trial", "--namespace", JOBS][..], &words, &["sh", "-c", &get]].concat();
-    let seen = place.kubectl(&run)?;
-    ensure!(seen.trim().ends_with('1'), "`/v2/` answers in the cluster: {seen}");
+    let get = format!("wget -q -O - {url}/healthz; wget -S -O - {url}/v2/ 2>&1; true");
+    let pod = ["--image=localhost/busybox:1", "--restart=Never", "--command", "--", "sh", "-c", &get];
+    place.jobs(&[&["run", "trial"][..], &pod].concat())?;
+    place.jobs(&["wait", "pod/trial", "--for=jsonpath={.status.phase}=Succeeded", ROLLOUT])?;
+    let seen = place.jobs(&["logs", "trial"])?;
+    place.jobs(&["delete", "pod", "trial"])?;
+    ensure!(
+        seen.starts_with("ok") && seen.contains("HTTP/1.1 401"),
+        "the Service answers in the cluster: {seen}"
+    );
     let doctor = place.in_server(&["edgewright", "doctor"])?;
     ensure_contains("`edgewright doctor`", &doctor, "all rights in the namespace edgewright-jobs")
 }

@@ -86,8 +86,7 @@ impl<'w> Place<'w> {
         let data = self.make_volume(self.volume)?;
         base::kept(self.world)?.restore(&data)?;
         Run::new("git")
-            .args(["clone", "--quiet", "--bare"])
-            .arg(self.folder.join("source"))
+            .args(["init", "--quiet", "--bare", "--initial-branch=main"])
             .arg(data.join(SOURCE))
             .run()?;
         own(&data)
@@ -145,6 +144,11 @@ impl<'w> Place<'w> {
         self.kubectl(&[&["--namespace", SERVER], arguments].concat())
     }
 
+    /// The same, in the namespace of jobs.
+    pub(super) fn jobs(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.kubectl(&[&["--namespace", JOBS], arguments].concat())
+    }
+
     /// A command in the server's Pod.
     pub(super) fn in_server(&self, command: &[&str]) -> anyhow::Result<String> {
         self.server(&[&["exec", "deployment/edgewright", "--"], command].concat())
@@ -195,8 +199,9 @@ impl<'w> Place<'w> {
         let commit = Source::open(&source).commit(message)?;
         let (data, _) = self.world.cluster.volume(self.volume);
         // The repository is the server's own.
-        let push = Run::new("git").env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.directory");
-        let push = push.env("GIT_CONFIG_VALUE_0", "*").arg("-C").arg(&source);
+        let config = self.folder.join("gitconfig");
+        std::fs::write(&config, "[safe]\n\tdirectory = *\n")?;
+        let push = Run::new("git").env("GIT_CONFIG_GLOBAL", config).arg("-C").arg(&source);
         push.args(["push", "--quiet"]).arg(data.join(SOURCE)).arg("main").run()?;
         own(&data.join(SOURCE))?;
         Ok(commit)
