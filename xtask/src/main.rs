@@ -44,7 +44,7 @@ Commands:
                 run fuzz targets, 60 seconds each; --seed repeats a search of as many inputs each time;
                 --keep adds inputs that cover more to fuzz/corpus
   generate [PAGE…]
-                write the generated pages of docs/reference, such as settings.md
+                write the generated pages of docs/reference, such as settings.md, and the chart of deploy/helm
   dist [image-parts]
                 make a Debian package and a tarball, and the parts of device images with their programs, in target/dist
   image [--check] [--push REF]

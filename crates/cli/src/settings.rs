@@ -133,12 +133,17 @@ impl Environment {
         DataFolder::new(absolute(flag.unwrap_or_else(|| self.data())))
     }
 
+    /// The settings file of `serve`; none if no file is named and the system has none.
+    #[expect(clippy::unused_self, reason = "it is part of the environment, with the system's folders")]
+    pub(crate) fn config_of_serve(&self, args: &ServeArgs) -> Option<PathBuf> {
+        let system = || Some(PathBuf::from(SYSTEM_CONFIG)).filter(|path| path.exists());
+        args.config.clone().or_else(system)
+    }
+
     /// A server's settings.
     pub(crate) fn serve(&self, args: &ServeArgs, data: Option<PathBuf>) -> Result<Settings, Failure> {
-        let system = Path::new(SYSTEM_CONFIG);
-        let file = match &args.config {
-            Some(path) => Options::read(path)?,
-            None if system.exists() => Options::read(system)?,
+        let file = match self.config_of_serve(args) {
+            Some(path) => Options::read(&path)?,
             None => Options::default(),
         };
         self.resolve(args, data, file)

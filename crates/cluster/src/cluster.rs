@@ -232,7 +232,10 @@ fn note<K>(away: &Mutex<Option<Fault>>, what: &str, event: &watcher::Result<Even
 }
 
 /// A request within its limit.
-async fn within<T>(request: impl Future<Output = Result<T, kube::Error>>, creates: bool) -> Result<T, Fault> {
+pub(crate) async fn within<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+    creates: bool,
+) -> Result<T, Fault> {
     match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(done) => done.map_err(|error| Fault::of(&error, creates)),
         Err(_) => Err(Fault::late(REQUEST_TIMEOUT)),

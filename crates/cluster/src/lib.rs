@@ -23,6 +23,7 @@
 //! | `cluster`, `fault`, `lines` | requests, watches, logs; what the API server refuses |
 //! | `follow`, `log` | one attempt to its end, through breaks of the connection |
 //! | `connect` | the client of a cluster: by a file, or by the service account of a Pod |
+//! | [`rights`] | what the account may do, and whether it may |
 //! | `probe` | the versions of the programs in our image |
 //! | `job` | the attempts of a job |
 //! | [`executor`] | the port: admission, jobs, clean-up |
@@ -48,6 +49,7 @@ mod order;
 pub mod pipeline_run;
 mod platform_build;
 mod probe;
+pub mod rights;
 mod segments;
 pub mod settings;
 mod split;

@@ -172,12 +172,15 @@ async fn is_there(path: &Path) -> bool {
 }
 
 /// Whether a folder contains anything. A folder that cannot be read counts as empty; writing to it fails
-/// later.
+/// later. A new ext4 volume of a cluster has `lost+found`.
 async fn has_entries(folder: &Path) -> bool {
-    match tokio::fs::read_dir(folder).await {
-        Ok(mut entries) => entries.next_entry().await.is_ok_and(|entry| entry.is_some()),
-        Err(_) => false,
+    let Ok(mut entries) = tokio::fs::read_dir(folder).await else { return false };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        if entry.file_name() != "lost+found" {
+            return true;
+        }
     }
+    false
 }
 
 /// Fills an empty folder from a backup. Channels point to nothing until the first release afterwards.

@@ -45,6 +45,7 @@ use listen::Listeners;
 use maintenance::RegistryMaintenance;
 
 pub use error::StartError;
+pub use reload::Reloaded;
 
 /// How long jobs, responses and writes may take to end at shutdown before they are aborted.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);

@@ -29,12 +29,14 @@ pub mod telemetry;
 pub mod tls;
 pub mod tokens;
 pub mod views;
+mod watched;
 
 pub use edgewright_control::SourceSettings;
 
-pub use composition::{Composition, StartError};
+pub use composition::{Composition, Reloaded, StartError};
 pub use folder::{DataFolder, FolderError, FolderLock};
 pub use settings::keep::DEFAULT_STORAGE_MIB;
 pub use settings::{Options, Settings, SettingsError};
 pub use tokens::ProcessTokens;
 pub use views::{LogReader, ViewError, Views, rebuilt};
+pub use watched::WatchedFiles;

@@ -13,6 +13,7 @@ mod error;
 pub mod keep;
 pub mod locks;
 mod old_spellings;
+pub mod on_change;
 pub mod pull_requests;
 mod resolve;
 mod secret;

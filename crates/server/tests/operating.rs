@@ -43,9 +43,9 @@ async fn deliveries_are_retried_and_a_reload_changes_sinks_and_sources() {
     );
     let settings =
         Options::parse(&file).unwrap().resolve(world.data.root(), std::num::NonZeroUsize::MIN).unwrap();
-    let changes = world.composition.reload(&settings).await.unwrap();
-    assert_eq!(changes[..3], ["source plants removed", "source other added", "1 sinks configured"]);
-    assert!(changes.contains(&"`server.listen` applies after a restart".to_owned()), "{changes:?}");
+    let reloaded = world.composition.reload(&settings).await.unwrap();
+    assert_eq!(reloaded.changes[..3], ["source plants removed", "source other added", "1 sinks configured"]);
+    assert!(reloaded.restart.contains(&"server.listen"), "{reloaded:?}");
     let hook = |token: &'static str| {
         let request = reqwest::Client::new().post(format!("{}/hooks/gitlab/other", world.url));
         async move { request.header("x-gitlab-token", token).send().await.unwrap().status().as_u16() }
@@ -137,8 +137,8 @@ async fn a_reload_that_fails_half_way_changes_nothing() {
     }
     sqlx::query("DROP TRIGGER refused").execute(&mut db).await.unwrap();
     db.close().await.unwrap();
-    let changes = world.composition.reload(&parse(&good).unwrap()).await.unwrap();
-    assert_eq!(changes[..3], ["source plants removed", "source first added", "source second added"]);
+    let reloaded = world.composition.reload(&parse(&good).unwrap()).await.unwrap();
+    assert_eq!(reloaded.changes[..3], ["source plants removed", "source first added", "source second added"]);
 }
 
 fn system() -> edgewright_control::context::OperationContext {

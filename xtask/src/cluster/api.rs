@@ -222,6 +222,18 @@ impl Cluster {
         Ok(std::fs::write(folder.join("hosts.toml"), text)?)
     }
 
+    /// A folder for a volume: on this host, and as the node finds it.
+    pub(crate) fn volume(&self, name: &str) -> (PathBuf, String) {
+        (self.node.place.exchange("volumes").join(name), format!("/node/volumes/{name}"))
+    }
+
+    /// Freezes all processes of a container, or lets them continue.
+    pub(crate) fn freeze(&self, container: &str, is_frozen: bool) -> anyhow::Result<()> {
+        let words = ["ctr", "--address", SOCKET, "--namespace", "k8s.io", "task"];
+        let run = self.node.run()?.args(words).arg(if is_frozen { "pause" } else { "resume" });
+        run.arg(container).output().map(drop)
+    }
+
     /// Kills the API server. Pods continue.
     pub(crate) fn kill_apiserver(&self) -> anyhow::Result<()> {
         self.node.kill_component(API_SERVER)

@@ -29,6 +29,16 @@ use build::Parts;
 pub(crate) use node::{HOST_NAME, Lifetime};
 pub(crate) use place::Place;
 
+/// The folder with definitions of objects that other products bring.
+pub(crate) fn crds() -> anyhow::Result<std::path::PathBuf> {
+    build::others::crds()
+}
+
+/// The program `helm`.
+pub(crate) fn helm() -> anyhow::Result<std::path::PathBuf> {
+    build::others::helm()
+}
+
 const USAGE: &str = "\
 A real Kubernetes with Tekton, and KubeVirt if asked for, as one node on this machine. Needs root or sudo.
 

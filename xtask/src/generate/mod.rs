@@ -10,8 +10,11 @@
 //! | `access.md`, `openapi.json` | the tables of `crates/api` |
 //! | `json/` | the documents of `crates/api`, with their schemas and examples |
 //!
+//! The chart in `deploy/helm` follows from `deploy/kustomize` ([`chart`]).
+//!
 //! A page is not written if something in it has no description: then both `generate` and `check` fail.
 
+mod chart;
 mod cli;
 mod constants;
 mod help;
@@ -96,9 +99,13 @@ pub(crate) fn check() -> anyhow::Result<()> {
 }
 
 fn generated(names: &[&str]) -> anyhow::Result<Vec<(PathBuf, String)>> {
-    let is_page = |name: &str| name == SCHEMAS || PAGES.iter().any(|(page, _)| *page == name);
+    if names == [chart::NAME] {
+        return chart::files();
+    }
+    let is_page =
+        |name: &str| [SCHEMAS, chart::NAME].contains(&name) || PAGES.iter().any(|(page, _)| *page == name);
     if let Some(unknown) = names.iter().find(|name| !is_page(name)) {
-        let pages: Vec<&str> = PAGES.iter().map(|(name, _)| *name).chain([SCHEMAS]).collect();
+        let pages: Vec<&str> = PAGES.iter().map(|(name, _)| *name).chain([SCHEMAS, chart::NAME]).collect();
         bail!("unknown page `{unknown}`: write one of {}", pages.join(", "));
     }
     build()?;
@@ -112,6 +119,9 @@ fn generated(names: &[&str]) -> anyhow::Result<Vec<(PathBuf, String)>> {
         let schemas: BTreeMap<String, String> = serde_json::from_str(&printed("documents", &[])?)
             .context("the example `documents` did not print an object of texts")?;
         files.extend(schemas.into_iter().map(|(name, text)| (folder.join(SCHEMAS).join(name), text)));
+    }
+    if is_wanted(chart::NAME) {
+        files.extend(chart::files()?);
     }
     Ok(files)
 }

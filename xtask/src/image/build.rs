@@ -40,8 +40,8 @@ pub(super) struct Built {
 }
 
 impl Place {
-    /// Lays out the source in a folder. What earlier builds left in data folders stays: steps that did not change are not
-    /// built again.
+    /// Lays out the source in a folder. What earlier builds left in data folders stays: steps that did not
+    /// change are not built again.
     pub(super) fn prepare(root: PathBuf, program: &Path) -> anyhow::Result<Self> {
         let source = root.join("source");
         let lock = kept_lock(&source)?;
@@ -171,6 +171,16 @@ mod tests {
             let item = format!("- {}\n", package.trim_end_matches(['"', ',']));
             assert!(definition.contains(&item), "image.yaml has no line `{}`", item.trim());
         }
+    }
+
+    #[test]
+    fn the_image_and_the_chart_have_the_version_of_the_program() {
+        let version = env!("CARGO_PKG_VERSION");
+        let definition = std::fs::read_to_string(deploy().join(DEFINITION)).unwrap();
+        assert!(definition.contains(&format!("org.opencontainers.image.version: {version}\n")));
+        let chart = workspace::root().join("deploy/helm/edgewright/Chart.yaml");
+        let chart = std::fs::read_to_string(chart).unwrap();
+        assert!(chart.contains(&format!("\nversion: {version}\nappVersion: {version}\n")), "{chart}");
     }
 
     #[test]

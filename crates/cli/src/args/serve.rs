@@ -105,6 +105,9 @@ pub(crate) struct DoctorArgs {
     /// Settings file (TOML) [default: that of `serve`]
     #[arg(long, value_name = "FILE", env = "EDGEWRIGHT_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
+    /// Image of jobs in the cluster, as for `serve`
+    #[arg(long, value_name = "IMAGE", env = "EDGEWRIGHT_CLUSTER_IMAGE", hide_env_values = true)]
+    pub(crate) cluster_image: Option<String>,
     #[command(flatten)]
     pub(crate) isolation: IsolationArgs,
     #[command(flatten)]
@@ -145,6 +148,9 @@ pub(crate) struct ServeArgs {
     /// Number of jobs at once [default: by cores and memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
+    /// Image of jobs in the cluster, by digest [default: that of the settings file]
+    #[arg(long, value_name = "IMAGE", env = "EDGEWRIGHT_CLUSTER_IMAGE", hide_env_values = true)]
+    pub(crate) cluster_image: Option<String>,
     /// Build secret and the file with its bytes, besides those of the settings file; may be repeated
     #[arg(long, value_name = "ID=FILE", value_parser = values::secret)]
     pub(crate) secret: Vec<(String, PathBuf)>,
@@ -166,6 +172,7 @@ impl ServeArgs {
             ..Options::default()
         };
         options.jobs.parallel = self.jobs;
+        options.cluster.image.clone_from(&self.cluster_image);
         options.jobs.tools.clone_from(&self.isolation.tools);
         options.jobs.unsafe_host_tools = self.isolation.unsafe_host_tools.then_some(true);
         options.secrets = self.secret.iter().cloned().collect();

@@ -1,6 +1,7 @@
 //! `doctor`: what this machine offers for builds and tests. Nothing is assumed: a sandbox is started,
 //! programs are asked for their versions, mirrors are connected to.
 
+mod cluster;
 mod network;
 mod programs;
 
@@ -27,11 +28,18 @@ const SMALL_DISK: u64 = 10 * 1024 * 1024 * 1024;
 
 /// Looks at the machine, and shows what it found.
 pub(crate) async fn doctor(args: &DoctorArgs, global: &Global) -> Result<End, Failure> {
-    let serve =
-        ServeArgs { config: args.config.clone(), isolation: args.isolation.clone(), ..ServeArgs::default() };
+    let serve = ServeArgs {
+        config: args.config.clone(),
+        cluster_image: args.cluster_image.clone(),
+        isolation: args.isolation.clone(),
+        ..ServeArgs::default()
+    };
     let environment = Environment::read();
     let settings = environment.run(&serve, global.data.clone())?;
-    let report = examine(&settings, &environment).await?;
+    let report = match cluster::of_jobs(&environment, &serve, global) {
+        Some(table) => cluster::examine(&table, &settings).await,
+        None => examine(&settings, &environment).await?,
+    };
     if args.format.json {
         output::json(&report)?;
     } else {

@@ -2,8 +2,9 @@
 
 use edgewright_job::BuildSecrets;
 use edgewright_process::Clock;
+use edgewright_server::settings::on_change::OnChange;
 use edgewright_server::telemetry::{self, Format};
-use edgewright_server::{Composition, DataFolder, ProcessTokens, Settings, StartError};
+use edgewright_server::{Composition, DataFolder, ProcessTokens, Settings, StartError, WatchedFiles};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::executors::Executors;
@@ -20,6 +21,8 @@ const DEFAULT_FILTER: &str = "info";
 pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Failure> {
     start_logging(global, DEFAULT_FILTER)?;
     let settings = read(args, global)?;
+    let environment = Environment::read();
+    let mut files = WatchedFiles::new(environment.config_of_serve(args), &settings).await;
     let mut stop = Stop::listen()?;
     let mut reload = signal(SignalKind::hangup())
         .map_err(|error| Failure::unavailable("cannot handle signals", &error))?;
@@ -40,12 +43,18 @@ pub(crate) async fn serve(args: &ServeArgs, global: &Global) -> Result<End, Fail
     if settings.sources.is_empty() {
         tracing::warn!("no sources; name some with --source URL or in a settings file");
     }
-    let manager = Environment::read().service_manager();
+    let manager = environment.service_manager();
     notify(manager.as_ref(), ServiceState::Ready);
     loop {
         tokio::select! {
             () = stop.next() => break,
-            _ = reload.recv() => reload_settings(&composition, &secrets, args, global).await,
+            _ = reload.recv() => {}
+            () = files.changed() => tracing::info!("files of the configuration changed"),
+        }
+        files.apply().await;
+        if reload_settings(&composition, &secrets, (args, global), &mut files).await == Next::End {
+            tracing::info!("ending, to be started again with the changed configuration");
+            break;
         }
     }
     notify(manager.as_ref(), ServiceState::Stopping);
@@ -62,32 +71,51 @@ fn read(args: &ServeArgs, global: &Global) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
+/// What the server does after a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Serve,
+    End,
+}
+
 /// Reads the settings again. If they are invalid, the server keeps the ones that it has.
 async fn reload_settings(
     composition: &Composition,
     secrets: &BuildSecrets,
-    args: &ServeArgs,
-    global: &Global,
-) {
-    let changes = match read(args, global) {
-        Ok(settings) => {
-            let changes = composition.reload(&settings).await.map_err(Failure::from);
-            if changes.is_ok() {
-                secrets.set(settings.build_secrets);
-            }
-            changes
-        }
-        Err(failure) => Err(failure),
-    };
-    match changes {
-        Ok(changes) if changes.is_empty() => {
-            tracing::info!("configuration reloaded; sources, sinks and targets are unchanged");
-        }
-        Ok(changes) => changes.iter().for_each(|change| tracing::info!(change, "configuration reloaded")),
+    (args, global): (&ServeArgs, &Global),
+    files: &mut WatchedFiles,
+) -> Next {
+    match apply(composition, secrets, (args, global), files).await {
+        Ok(next) => next,
         Err(error) => {
             tracing::error!(%error, "configuration reload failed; keeping the previous configuration");
+            Next::Serve
         }
     }
+}
+
+async fn apply(
+    composition: &Composition,
+    secrets: &BuildSecrets,
+    (args, global): (&ServeArgs, &Global),
+    files: &mut WatchedFiles,
+) -> Result<Next, Failure> {
+    let settings = read(args, global)?;
+    // Also if it fails now: a file that is missing may come.
+    files.watch(&settings).await;
+    let reloaded = composition.reload(&settings).await?;
+    let ends = settings.on_change == OnChange::Restart && !reloaded.restart.is_empty();
+    secrets.set(settings.build_secrets);
+    if reloaded.changes.is_empty() && reloaded.restart.is_empty() {
+        tracing::info!("configuration reloaded; sources, sinks and targets are unchanged");
+    }
+    for change in reloaded.changes {
+        tracing::info!(change, "configuration reloaded");
+    }
+    for setting in reloaded.restart {
+        tracing::info!(change = format!("`{setting}` applies after a restart"), "configuration reloaded");
+    }
+    Ok(if ends { Next::End } else { Next::Serve })
 }
 
 /// Starts logging as the user asked.

@@ -232,3 +232,31 @@ async fn clients_speak_tls_and_the_certificate_changes_while_the_server_runs() {
     until("the mistake", async || server.log().contains("configuration reload failed").then_some(())).await;
     assert!(ready("second").await);
 }
+
+/// As in a Pod whose ConfigMap changes.
+#[tokio::test]
+async fn changed_settings_apply_without_a_signal_and_end_the_server_if_they_need_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = Repository::plants(folder.path().join("plants"), &["a"]).await;
+    let config = folder.path().join("edgewright.toml");
+    let text = |more: &str| {
+        format!(
+            "[server]\non_change = \"restart\"\n{more}[[source]]\nname = \"first\"\nurl = \"{}\"\n",
+            repository.url()
+        )
+    };
+    fs::write(&config, text("")).unwrap();
+    let server = Server::start(&folder.path().join("data"), &["--config", config.to_str().unwrap()]).await;
+    let has = async |name: &str| {
+        let sources = server.client.sources().await.unwrap();
+        sources.iter().any(|source| source.name.as_str() == name).then_some(())
+    };
+    fs::write(&config, text("").replace("first", "second")).unwrap();
+    until("the second source", async || has("second").await).await;
+    // A mistake changes nothing.
+    fs::write(&config, text("listen = 1\n")).unwrap();
+    until("the mistake", async || server.log().contains("configuration reload failed").then_some(())).await;
+    assert_eq!(has("second").await, Some(()));
+    fs::write(&config, text("[keep]\nlogs = \"1d\"\n")).unwrap();
+    assert_eq!(server.ends_by_itself().await, Some(0));
+}

@@ -112,6 +112,11 @@ impl Server {
         Command::new("curl").args(["--silent", "--show-error", "--fail", &url]).run().await.unwrap().text()
     }
 
+    /// Waits until it has ended without a signal; gives the exit code.
+    pub(crate) async fn ends_by_itself(mut self) -> Option<i32> {
+        until("the server's end", async || self.child.try_wait().unwrap()).await.code()
+    }
+
     /// SIGTERM; gives the exit code.
     pub(crate) async fn stop(mut self) -> Option<i32> {
         let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();

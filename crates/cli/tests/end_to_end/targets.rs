@@ -226,7 +226,7 @@ async fn an_error_of_a_target_is_reported_and_copying_resumes_after_the_fix() {
     fs::write(&secret, "wrong\n").unwrap();
     let there = DockerRegistry::start(&folder.path().join("there"), Some(&users)).await;
     let text = format!(
-        "[[source]]\nurl = \"{}\"\n[[target]]\nname = \"quay\"\nurl = \"http://{}\"\nrepository = \"team/{{image}}\"\n\
+        "[server]\non_change = \"reload\"\n[[source]]\nurl = \"{}\"\n[[target]]\nname = \"quay\"\nurl = \"http://{}\"\nrepository = \"team/{{image}}\"\n\
          user = \"edge\"\npassword_file = \"{}\"\n",
         repository.url(),
         there.address,
@@ -249,8 +249,8 @@ async fn an_error_of_a_target_is_reported_and_copying_resumes_after_the_fix() {
     let metrics = server.get("/metrics").await;
     assert!(metrics.contains("edgewright_target_backlog{target=\"quay\"} 1"), "{metrics}");
 
+    // As for a token that Kubernetes renews in a Pod: no one sends a signal.
     fs::write(&secret, "wright\n").unwrap();
-    server.reload();
     target(&server, "copied").await;
     assert_eq!(
         there.tag("team/hmi", "stable").await,

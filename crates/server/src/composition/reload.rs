@@ -7,14 +7,22 @@ use super::{Composition, StartError, holder};
 use crate::live::Live;
 use crate::settings::{OldSpelling, Settings, SettingsError};
 
+/// What a reload changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Sentences about what changed.
+    pub changes: Vec<String>,
+    /// The settings that apply after a restart.
+    pub restart: Vec<&'static str>,
+}
+
 impl Composition {
     /// Applies other settings while running: sources, sinks, targets, secrets, certificate. All or nothing.
-    /// Returns sentences about what changed, and about what needs a restart.
     ///
     /// # Errors
     /// A secret or certificate cannot be read, a client cannot be created, or the database cannot be written;
     /// everything is as it was then.
-    pub async fn reload(&self, settings: &Settings) -> Result<Vec<String>, StartError> {
+    pub async fn reload(&self, settings: &Settings) -> Result<Reloaded, StartError> {
         // Everything is read and checked first.
         let certificate = match (&self.certificate, &settings.tls) {
             (Some(certificate), Some(tls)) => Some((certificate, tls.read().map_err(SettingsError::from)?)),
@@ -31,19 +39,18 @@ impl Composition {
                 drop(tokio::fs::remove_file(settings.operator_token_file()).await);
             }
         }
-        let mut changes = applied?;
+        let changes = applied?;
         if let Some((certificate, config)) = certificate {
             certificate.replace(config);
         }
         settings.old_spellings.iter().for_each(OldSpelling::warn);
         super::warn_of_secrets(settings);
         let restart = self.settings.restart_needed_for(settings);
-        changes.extend(restart.into_iter().map(|name| format!("`{name}` applies after a restart")));
         if let Err(error) = self.lock.announce(holder(settings, self.local, &self.address)) {
             tracing::warn!(%error, "commands on this machine may not find the server or its token");
         }
         self.live.replace(live);
-        Ok(changes)
+        Ok(Reloaded { changes, restart })
     }
 
     /// Follows other sources, sends events to other sinks, and copies to other targets.

@@ -56,7 +56,7 @@ described! {
     pub struct ClusterOptions: "cluster", layered {
         /// Our own image, in which jobs run, by digest: server and jobs must be the same build. Without it,
         /// no cluster is used.
-        pub image: Option<String> { Restart, default: "none", range: "HOST/NAME@DIGEST", example: "\"r.example/ew@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"" }
+        pub image: Option<String> { Restart, flag: "--cluster-image", default: "none", range: "HOST/NAME@DIGEST", example: "\"r.example/ew@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"" }
         /// What runs in the cluster. Everything else runs on this host.
         pub runs: Option<Vec<ClusterWork>> { Restart, default: "`[\"jobs\", \"container\"]`" }
         /// How many jobs have objects in the cluster at the same time. Its scheduler and its quota decide how

@@ -13,6 +13,7 @@ use edgewright_model::duration::Span;
 use edgewright_model::names::SourceName;
 
 use super::cluster::ClusterTable;
+use super::on_change::OnChange;
 use super::server::{DEFAULT_NICE, JobOptions, MAX_NICE};
 use super::sink::SinkOptions;
 use super::source::Sources;
@@ -82,6 +83,8 @@ pub struct Settings {
     pub sinks: Vec<SinkOptions>,
     /// External registries that receive copies, with distinct names.
     pub targets: Vec<TargetOptions>,
+    /// What the server does when its files have other content.
+    pub on_change: OnChange,
     /// Keys of the settings file that were written as in earlier releases.
     pub old_spellings: Vec<OldSpelling>,
 }
@@ -139,6 +142,7 @@ impl Options {
             hook_secret_files,
             sinks: self.sink,
             targets: self.target,
+            on_change: self.server.on_change.unwrap_or_default(),
             old_spellings: self.old_spellings,
         })
     }

@@ -8,6 +8,7 @@ use edgewright_model::duration::Span;
 use serde::Deserialize;
 
 use super::described::described;
+use super::on_change::OnChange;
 use super::{DEFAULT_LISTEN, SettingsError};
 use crate::tls::TlsSettings;
 
@@ -64,6 +65,10 @@ described! {
             default: "none",
             example: "\"/etc/edgewright/tls/key.pem\""
         }
+        /// What happens when this file, or a secret or certificate that it names, has other content.
+        /// `signal`: nothing before a SIGHUP. `reload`: it is read again within seconds. `restart`: also, if a
+        /// change needs a restart, the server ends in order, for Kubernetes to start it again.
+        pub on_change: Option<OnChange> { Reload, default: "signal" }
     }
 }
 

@@ -48,6 +48,14 @@ impl Go {
         self.caches.join("modules").join(name)
     }
 
+    /// Fetches a module that another one requires. Gives its folder.
+    pub(super) fn download(&self, of: &Path, module: &str) -> anyhow::Result<PathBuf> {
+        let download = self.command(of, false).args(["mod", "download", "-modcacherw", "-json", module]);
+        let answer = download.output().with_context(|| format!("cannot fetch {module}"))?;
+        let answer: serde_json::Value = serde_json::from_str(&answer).context("go printed no JSON")?;
+        Ok(answer["Dir"].as_str().context("the module has a folder")?.into())
+    }
+
     /// Builds, with progress.
     pub(super) fn build(&self, build: &Build<'_>) -> anyhow::Result<()> {
         let packages = self.count(build)?;
@@ -93,14 +101,18 @@ impl Go {
     }
 
     fn run(&self, build: &Build<'_>) -> Run {
+        self.command(build.module, build.has_c)
+    }
+
+    fn command(&self, module: &Path, has_c: bool) -> Run {
         Run::new(&self.program)
-            .cwd(build.module)
+            .cwd(module)
             .env("GOTOOLCHAIN", format!("go{GO}"))
             .env("GOFLAGS", "")
             .env("GOWORK", "off")
             .env("GOMODCACHE", self.caches.join("modules"))
             .env("GOCACHE", self.caches.join("build"))
-            .env("CGO_ENABLED", if build.has_c { "1" } else { "0" })
+            .env("CGO_ENABLED", if has_c { "1" } else { "0" })
     }
 }
 

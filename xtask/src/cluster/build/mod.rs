@@ -6,6 +6,7 @@ pub(super) mod go;
 mod image;
 mod kubernetes;
 mod kubevirt;
+pub(super) mod others;
 
 use std::path::Path;
 use std::time::Duration;

@@ -33,7 +33,7 @@ pub(crate) struct World {
     pub(crate) tools: PathBuf,
     /// The certificate authority of the API server.
     pub(super) authority: PathBuf,
-    _registry: Registry,
+    registry: Registry,
 }
 
 impl World {
@@ -65,7 +65,18 @@ impl World {
         let authority = place.root.join("ca.crt");
         std::fs::write(&authority, certificate_authority(&cluster)?)?;
         story.step("Scenarios");
-        Ok(Self { story, place, cluster, image, tools, authority, _registry: registry })
+        Ok(Self { story, place, cluster, image, tools, authority, registry })
+    }
+
+    /// Another image of our own, by digest: its program has one more section.
+    pub(crate) fn other_image(&self) -> anyhow::Result<String> {
+        let (note, program) = (self.place.root.join("note"), self.place.root.join("edgewright-other"));
+        std::fs::write(&note, "another version")?;
+        let section = format!("edgewright.e2e={}", note.display());
+        let objcopy = Run::new("objcopy").args(["--add-section", &section]);
+        objcopy.arg(&self.place.program).arg(&program).run()?;
+        let digest = image::publish(&program, &format!("{}/{REPOSITORY}:other", self.registry.address))?;
+        Ok(format!("{TOOLS_REGISTRY}/{REPOSITORY}@{digest}"))
     }
 }
 

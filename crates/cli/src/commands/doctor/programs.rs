@@ -22,7 +22,7 @@ pub(super) fn of_image(tools: &ToolImage) -> DoctorCheck {
 /// The programs of the host: git and mmdebstrap for every server, the others only for jobs without sandboxes.
 pub(super) async fn of_host(for_jobs: bool) -> Vec<DoctorCheck> {
     let mut checks = vec![
-        needed("git", "git", "sources cannot be read: install the package git").await,
+        git().await,
         needed("mmdebstrap", "mmdebstrap", "the tool image cannot be made: install the package mmdebstrap")
             .await,
     ];
@@ -33,6 +33,11 @@ pub(super) async fn of_host(for_jobs: bool) -> Vec<DoctorCheck> {
         );
     }
     checks
+}
+
+/// What every server needs.
+pub(super) async fn git() -> DoctorCheck {
+    needed("git", "git", "sources cannot be read: install the package git").await
 }
 
 async fn needed(id: &str, program: &str, hint: &str) -> DoctorCheck {

@@ -1,7 +1,9 @@
 //! The table of scenarios.
 
+mod chart;
 mod conformance;
 mod ended;
+mod install;
 mod killed;
 mod limits;
 mod pipelines;
@@ -42,6 +44,10 @@ impl Scenario {
         Self { name, about, needs: Needs::Tekton, is_alone: false, run }
     }
 
+    const fn on_request(self) -> Self {
+        Self { needs: Needs::Request, ..self }
+    }
+
     const fn alone(self) -> Self {
         Self { is_alone: true, ..self }
     }
@@ -49,6 +55,11 @@ impl Scenario {
 
 /// All scenarios: the longest first.
 static SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "install",
+        "the installation of deploy/: settings, upgrade, restoration, end",
+        install::install,
+    ),
     Scenario::new("no-image", "our own image cannot be pulled: the operator sees why", limits::no_image),
     Scenario::new("token", "the server's token ends while a job runs", limits::token),
     Scenario::new("killed", "the server is killed during a build, and during a test", killed::killed),
@@ -76,6 +87,7 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("failing-check", "a check that fails: no release", release::failing_check),
     Scenario::new("crashing-init", "an image whose init ends at once", release::crashing_init),
     Scenario::new("api-server", "the API server is killed while a step runs", killed::api_server).alone(),
+    Scenario::new("chart", "the chart has the objects of the overlays", chart::chart).alone().on_request(),
 ];
 
 /// Prints all.

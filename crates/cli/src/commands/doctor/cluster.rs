@@ -1,0 +1,75 @@
+//! A server whose jobs run in a cluster: it needs git, a disk, and the cluster. Programs, sandboxes and
+//! virtual machines are the jobs' own.
+
+use edgewright_api::documents::{DoctorCheck, DoctorReport, DoctorState};
+use edgewright_cluster::rights::{self, Offer};
+use edgewright_model::error::Chain;
+use edgewright_server::Settings;
+use edgewright_server::settings::cluster::{ClusterTable, ClusterWork};
+
+use super::{disk, gap, good, programs};
+use crate::args::{Global, ServeArgs};
+use crate::settings::Environment;
+
+/// The cluster that runs all jobs of the server; none if this machine runs some, or if the server's settings
+/// cannot be read: then this machine is looked at.
+pub(super) fn of_jobs(environment: &Environment, args: &ServeArgs, global: &Global) -> Option<ClusterTable> {
+    let settings = environment.serve(args, global.data.clone()).ok()?;
+    settings.cluster.filter(|table| table.runs.contains(&ClusterWork::Jobs))
+}
+
+pub(super) async fn examine(table: &ClusterTable, settings: &Settings) -> DoctorReport {
+    let checks = vec![cluster(table).await, programs::git().await, disk(&settings.data)];
+    let ready = checks.iter().all(|check| check.state != DoctorState::Missing);
+    DoctorReport { ready, sandbox_ms: None, checks }
+}
+
+async fn cluster(table: &ClusterTable) -> DoctorCheck {
+    let client = match edgewright_cluster::connect(table.kubeconfig.as_deref()).await {
+        Ok(client) => client,
+        Err(error) => {
+            return gap("cluster", DoctorState::Missing, Chain(&error).to_string(), error.hint());
+        }
+    };
+    check(&rights::examine(&client, &table.namespace).await, &table.namespace)
+}
+
+fn check(offer: &Offer, namespace: &str) -> DoctorCheck {
+    let missing = |found: String, hint: &str| gap("cluster", DoctorState::Missing, found, hint);
+    match offer {
+        Offer::Ready => good("cluster", format!("Tekton, and all rights in the namespace {namespace}")),
+        Offer::NoTekton => missing("no Tekton (tekton.dev/v1)".to_owned(), "install Tekton Pipelines"),
+        Offer::Missing(rights) => missing(
+            format!("the account may not {} in the namespace {namespace}", rights.join(", ")),
+            "grant the Role of docs/how-to/run-jobs-on-kubernetes.md",
+        ),
+        Offer::Away(why) => missing(
+            format!("the API server is not usable: {why}"),
+            "check address, credentials and network policies",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_cluster_with_all_that_jobs_need_is_good() {
+        let offers = [
+            (Offer::Ready, DoctorState::Ok, "all rights in the namespace jobs"),
+            (Offer::NoTekton, DoctorState::Missing, "no Tekton"),
+            (
+                Offer::Missing(vec!["create pods".into(), "get pods/log".into()]),
+                DoctorState::Missing,
+                "may not create pods, get pods/log in",
+            ),
+            (Offer::Away("refused".into()), DoctorState::Missing, "not usable: refused"),
+        ];
+        for (offer, state, found) in offers {
+            let check = check(&offer, "jobs");
+            assert_eq!((check.state, check.hint.is_some()), (state, state != DoctorState::Ok));
+            assert!(check.found.contains(found), "{}", check.found);
+        }
+    }
+}
