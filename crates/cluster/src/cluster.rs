@@ -1,6 +1,7 @@
 //! The API server: requests with time limits, and one watch for all jobs' objects of a kind.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use crate::fault::Fault;
 use crate::names::SERVER;
 use crate::task_run::TaskRun;
+use crate::vmi::Vmi;
 
 /// The time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,12 +29,42 @@ const FIRST_LIST: Duration = Duration::from_secs(20);
 
 /// A namespace of a cluster. Clones share its watches.
 #[derive(Clone)]
-pub(crate) struct Cluster {
-    pub(crate) task_runs: Kind<TaskRun>,
+pub(crate) struct Namespace {
     pub(crate) pods: Kind<Pod>,
     pub(crate) secrets: Api<Secret>,
-    client: Client,
     changes: watch::Receiver<u64>,
+}
+
+/// What a server sees of a cluster: the namespace of its jobs, and that of its virtual machines.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    jobs: Namespace,
+    pub(crate) task_runs: Kind<TaskRun>,
+    pub(crate) machines: Machines,
+    client: Client,
+}
+
+/// The namespace of virtual machines.
+#[derive(Clone)]
+pub(crate) struct Machines {
+    namespace: Namespace,
+    pub(crate) vmis: Kind<Vmi>,
+}
+
+impl Deref for Cluster {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.jobs
+    }
+}
+
+impl Deref for Machines {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.namespace
+    }
 }
 
 impl std::fmt::Debug for Cluster {
@@ -51,23 +83,31 @@ pub(crate) struct Kind<K: Lookup<DynamicType = ()> + Clone + 'static> {
 }
 
 impl Cluster {
-    /// Watches the objects of `server` in a namespace, until the tasks are cancelled.
-    pub(crate) fn start(client: Client, namespace: &str, server: &str, tasks: &Tasks) -> Self {
+    /// Watches the objects of `server` in a namespace, and its virtual machines in another one, until the
+    /// tasks are cancelled.
+    pub(crate) fn start(
+        client: Client,
+        (namespace, machines): (&str, Option<&str>),
+        server: &str,
+        tasks: &Tasks,
+    ) -> Self {
         let (sender, changes) = watch::channel(0);
         let sender = Arc::new(sender);
+        let within = |namespace: &str| Namespace {
+            pods: Kind::watch("Pods", (&client, namespace, server), &sender, tasks),
+            secrets: Api::namespaced(client.clone(), namespace),
+            changes: changes.clone(),
+        };
         let task_runs = Kind::watch("TaskRuns", (&client, namespace, server), &sender, tasks);
-        let pods = Kind::watch("Pods", (&client, namespace, server), &sender, tasks);
-        let secrets = Api::namespaced(client.clone(), namespace);
-        Self { task_runs, pods, secrets, client, changes }
-    }
-
-    pub(crate) fn namespace(&self) -> &str {
-        self.secrets.namespace().unwrap_or_default()
-    }
-
-    /// Is notified when an object of this server changed.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.clone()
+        let jobs = within(namespace);
+        let machines = match machines {
+            None => Machines { namespace: jobs.clone(), vmis: Kind::none(&client, namespace) },
+            Some(other) => Machines {
+                namespace: if other == namespace { jobs.clone() } else { within(other) },
+                vmis: Kind::watch("virtual machines", (&client, other, server), &sender, tasks),
+            },
+        };
+        Self { jobs, task_runs, machines, client }
     }
 
     /// Why the cluster does not answer at present.
@@ -83,6 +123,18 @@ impl Cluster {
             Err(Fault::Missing) => Ok(false),
             Err(fault) => Err(fault),
         }
+    }
+
+}
+
+impl Namespace {
+    pub(crate) fn namespace(&self) -> &str {
+        self.secrets.namespace().unwrap_or_default()
+    }
+
+    /// Is notified when an object of this server changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
     }
 
     /// Creates a Secret; one of the same name is left as it is.
@@ -144,6 +196,12 @@ where
             }
         });
         Self { api, seen, away }
+    }
+
+    /// No objects, and no watch.
+    fn none(client: &Client, namespace: &str) -> Self {
+        let api = Api::namespaced(client.clone(), namespace);
+        Self { api, seen: reflector::store().0, away: Arc::default() }
     }
 
     /// Waits for the first list of objects.

@@ -18,7 +18,7 @@ pub const ORDER: &str = "edgewright.dev/order";
 pub const ATTEMPT: &str = "edgewright.dev/attempt";
 /// The label with the name of the server that owns the object.
 pub const SERVER: &str = "edgewright.dev/server";
-/// The label with the part of the job: `job`, or a lane.
+/// The label with the part of the job: `job`, `machine`, or a lane.
 pub const PART: &str = "edgewright.dev/part";
 /// The annotation with the id of the job that made the object.
 pub const JOB: &str = "edgewright.dev/job";
@@ -74,6 +74,8 @@ impl OrderId {
 pub enum Part {
     /// The steps, and lanes that need no machine of their own.
     Job,
+    /// The machine of an image for KubeVirt: made and pushed.
+    Machine,
     /// One lane.
     Lane(Lane),
 }
@@ -82,6 +84,7 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Job => f.write_str("job"),
+            Self::Machine => f.write_str("machine"),
             Self::Lane(lane) => write!(f, "{lane}"),
         }
     }

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Place, Resources, kubernetes_lanes};
+use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Machines, Place, Resources, kubernetes_lanes};
 use edgewright_job::conformance::{self, image_request};
 use edgewright_job::{
     Behaviour, BuildSecrets, EVENTS, Executor as _, ExecutorError, JobRegistry, SimulatedExecutor,
@@ -178,6 +178,7 @@ impl World {
             pull_from: self.described.pull.clone(),
             job: small.clone(),
             test: small,
+            machines: Machines { namespace: self.namespace.clone(), cpu: "100m".into() },
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,
@@ -214,7 +215,7 @@ impl World {
 
     /// Tests an image made of the root file system, with this command, on these checks.
     fn verdict(&self, command: &[&str], checks: &Value) -> Verdict {
-        let server = self.server(&Behaviour::Succeed, |settings| settings.lanes = kubernetes_lanes());
+        let server = self.server(&Behaviour::Succeed, |settings| settings.lanes = kubernetes_lanes(false));
         self.runtime.block_on(async {
             let digest = push(&self.described, "systemd", &self.described.rootfs, command).await;
             let mut request = image_request(1, "hmi").unwrap();

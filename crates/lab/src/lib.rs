@@ -40,7 +40,7 @@ pub use error::LabError;
 pub use evidence::{Piece, bound, keep_end};
 pub use lane::{Events, LabContext, run_lane, run_lane_on};
 pub use profile::lane_profile;
-pub use vm::VmHost;
+pub use vm::{VmHost, publish_machine};
 
 pub use reap::{Reaped, reap, reap_job};
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Resources, kubernetes_lanes};
+use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Machines, Resources, kubernetes_lanes};
 use edgewright_job::{BuildSecrets, Executor, JobRegistry, LocalExecutor, LocalSettings, MixedExecutor};
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
@@ -105,10 +105,11 @@ fn cluster_settings(
         pull_from: table.pull_from.clone(),
         job: resources(&table.job, Some(format!("{}Mi", memory_bytes >> 20))),
         test: resources(&table.test, table.test_memory_limit.clone()),
+        machines: Machines { namespace: table.machine_namespace.clone(), cpu: table.machine_cpu.clone() },
         tools: JobTools::Printed(words(&[PROGRAM, "job", "tools"])),
         secrets: local.secrets.clone(),
         native: local.native.clone(),
-        lanes: kubernetes_lanes(),
+        lanes: kubernetes_lanes(table.runs.contains(&ClusterWork::Vm)),
         log: Arc::clone(&local.log),
         tasks,
     }
@@ -133,6 +134,8 @@ mod tests {
         };
         let all = [ClusterWork::Jobs, ClusterWork::Container];
         assert_eq!([Lane::Static, Lane::Container, Lane::Vm].map(|lane| placed(&all, lane)), [2, 2, 1]);
+        let machines = [ClusterWork::Jobs, ClusterWork::Vm];
+        assert_eq!([Lane::Container, Lane::Vm].map(|lane| placed(&machines, lane)), [1, 2]);
         let jobs = [ClusterWork::Jobs];
         assert_eq!([Lane::Static, Lane::Container].map(|lane| placed(&jobs, lane)), [2, 1]);
         let tests = [ClusterWork::Container];

@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Place, Resources};
+use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Machines, Place, Resources};
 use edgewright_job::conformance::{self, admitted, image_request};
 use edgewright_job::{
     Admission, BuildSecrets, Demand, EVENTS, Executor as _, ExecutorError, JobCredential, JobCredentials,
@@ -43,7 +43,7 @@ impl Server {
 
     /// Its lanes are Pods.
     fn testing_in_pods(fake: &Fake, registry: JobRegistry) -> Self {
-        Self::with(fake, registry, |settings| settings.lanes = edgewright_cluster::kubernetes_lanes())
+        Self::with(fake, registry, |settings| settings.lanes = edgewright_cluster::kubernetes_lanes(false))
     }
 
     fn with(fake: &Fake, registry: JobRegistry, change: impl FnOnce(&mut ClusterSettings)) -> Self {
@@ -63,6 +63,7 @@ impl Server {
             pull_from: "registry".into(),
             job: small.clone(),
             test: small,
+            machines: Machines { namespace: "machines".into(), cpu: "100m".into() },
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,
