@@ -14,6 +14,7 @@ mod dist;
 mod e2e;
 mod fuzz;
 mod generate;
+mod http;
 mod image;
 mod setup;
 mod test;
@@ -58,6 +59,8 @@ Commands:
                 two for each point
   e2e lanes     update a device by the lanes of runs: upgrade, rollback, downgrade, switch: about 25 minutes
   e2e stick     install a virtual machine from a USB stick, and start it: about 7 minutes
+  e2e cluster [SCENARIO…]
+                jobs on a real Kubernetes with Tekton, and what goes wrong there: about 4 minutes; --list: all scenarios
   cluster COMMAND
                 a Kubernetes of this machine's own, with Tekton and KubeVirt: `cargo xtask cluster` lists the commands
   bench [NAME]  run a measurement; without a name, list all";
@@ -91,6 +94,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["e2e", "cuts", options @ ..] => e2e::cuts(options),
         ["e2e", "lanes"] => e2e::lanes(),
         ["e2e", "stick"] => e2e::stick(),
+        ["e2e", "cluster", options @ ..] => e2e::cluster::run(options),
         ["cluster", arguments @ ..] => cluster::run(arguments),
         ["bench"] => {
             bench::list();

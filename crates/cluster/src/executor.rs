@@ -247,7 +247,7 @@ impl Inner {
         let result = loop {
             let (fault, patience) = match request().await {
                 Ok(done) => break Ok(done),
-                Err(fault @ Fault::Away(_)) => (fault, AWAY),
+                Err(fault @ (Fault::Away(_) | Fault::Credentials(_))) => (fault, AWAY),
                 Err(fault @ Fault::Quota(_)) => (fault, WAITING),
                 Err(fault) => break Err(fault.error(doing)),
             };
@@ -272,11 +272,15 @@ impl Inner {
     }
 
     /// The versions of the programs in our image. After a failure, the next call tries again.
-    pub(crate) async fn tools(&self, cancel: &CancellationToken) -> Result<ToolVersions, ExecutorError> {
+    pub(crate) async fn tools(
+        &self,
+        events: &mpsc::Sender<JobEvent>,
+        cancel: &CancellationToken,
+    ) -> Result<ToolVersions, ExecutorError> {
         match &self.settings.tools {
             JobTools::Known(versions) => Ok(versions.clone()),
             JobTools::Printed(command) => {
-                self.printed.get_or_try_init(|| probe::versions(self, command, cancel)).await.cloned()
+                self.printed.get_or_try_init(|| probe::versions(self, command, events, cancel)).await.cloned()
             }
         }
     }
@@ -370,7 +374,7 @@ impl Executor for ClusterExecutor {
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, ToolVersions> {
         Box::pin(async move {
-            let versions = self.0.tools(cancel).await;
+            let versions = self.0.tools(&events, cancel).await;
             versions.unwrap_or_else(|error| {
                 tracing::warn!(error = %Chain(&error), "the versions of the tools are not known");
                 // A slow reader misses lines.

@@ -10,6 +10,8 @@ use kube::core::Status;
 pub(crate) enum Fault {
     /// The cluster does not answer, or not now: ask again.
     Away(String),
+    /// It does not accept the credentials: ask again, because a file with a token is read again.
+    Credentials(String),
     /// The namespace's quota is used up: ask again later.
     Quota(String),
     /// An object of that name is there.
@@ -41,7 +43,8 @@ impl Fault {
                 hint: "install Tekton Pipelines (tekton.dev/v1) and create the namespace",
             },
             (403, _) if message.contains("exceeded quota") => Self::Quota(sentence(message)),
-            (401 | 403, _) => Self::Refused {
+            (401, _) => Self::Credentials(sentence(message)),
+            (403, _) => Self::Refused {
                 message: sentence(message),
                 hint: "grant the server's service account the Role of docs/how-to/run-jobs-on-kubernetes.md",
             },
@@ -60,7 +63,15 @@ impl Fault {
 
     /// The error of a job that ends because of it.
     pub(crate) fn error(&self, doing: &str) -> ExecutorError {
+        let credentials;
         let (why, hint) = match self {
+            Self::Credentials(why) => {
+                credentials = format!("the cluster does not accept the credentials: {why}");
+                (
+                    credentials.as_str(),
+                    "write a new token to `tokenFile` of the kubeconfig, which is read each minute",
+                )
+            }
             Self::Away(why) => (why.as_str(), "check whether the cluster's API server runs and is reachable"),
             Self::Quota(why) => (why.as_str(), "raise the ResourceQuota of the namespace, or run fewer jobs"),
             Self::Exists => ("an object of that name exists", "remove it"),
@@ -101,6 +112,12 @@ mod tests {
     fn answers_become_faults() {
         assert_eq!(fault(409, "AlreadyExists", "taskruns \"a\" already exists", true), Fault::Exists);
         assert_eq!(fault(404, "NotFound", "pods \"a\" not found", false), Fault::Missing);
+        let refused = fault(401, "Unauthorized", "Unauthorized", true);
+        assert_eq!(refused, Fault::Credentials("Unauthorized".to_owned()));
+        let failure = refused.error("create the Pod").failure();
+        let message = "cannot create the Pod: the cluster does not accept the credentials: Unauthorized";
+        assert_eq!(failure.message, message);
+        assert!(failure.hint.unwrap().contains("tokenFile"));
         let quota = "secrets \"a\" is forbidden: exceeded quota: jobs, requested: count/secrets=1";
         assert_eq!(fault(403, "Forbidden", quota, true), Fault::Quota(quota.to_owned()));
         for (code, reason) in [(503, "ServiceUnavailable"), (429, "TooManyRequests"), (409, "Conflict")] {

@@ -81,7 +81,7 @@ impl Job<'_> {
     /// Runs it as TaskRuns. When it is cancelled, its objects are removed before this returns.
     pub(crate) async fn run(&self) -> Result<JobOutcome, ExecutorError> {
         let settings = &self.inner.settings;
-        edgewright_job::require_tools(&self.order, &self.inner.tools(self.cancel).await?)?;
+        edgewright_job::require_tools(&self.order, &self.inner.tools(self.events, self.cancel).await?)?;
         let id = OrderId::of(&self.request, &settings.server, &settings.image);
         self.run_as(&id).await
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use edgewright_job::ExecutorError;
 use edgewright_model::Digest;
+use edgewright_model::outcome::JobEvent;
 use edgewright_model::tools::ToolVersions;
 use edgewright_process::{CancellationToken, Ended};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::sync::mpsc;
 
 use crate::executor::Inner;
 use crate::follow::{Followed, Sink, Target, follow};
@@ -20,6 +22,8 @@ use crate::stage::{End, Wait};
 
 /// The container that prints them.
 const CONTAINER: &str = "tools";
+/// What a failed request would have done.
+const CREATE: &str = "create the Pod that prints the versions of tools";
 /// How long it may take.
 const PROBE_TIMEOUT: Duration = Duration::from_mins(2);
 /// The most that is read of what it prints, in bytes.
@@ -27,35 +31,41 @@ const OUTPUT_LIMIT: usize = 16 * 1024;
 /// How many digits of the image's hash are in the name.
 const DIGITS: usize = 20;
 
-/// The versions, as a Pod with our image prints them.
+/// The versions, as a Pod with our image prints them. What it waits for is an event.
 pub(crate) async fn versions(
     inner: &Inner,
     command: &[String],
+    events: &mpsc::Sender<JobEvent>,
     cancel: &CancellationToken,
 ) -> Result<ToolVersions, ExecutorError> {
     let pod = pod(command, &inner.settings);
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let created = inner.cluster.pods.create(&pod).await;
-    created.map_err(|fault| fault.error("create the Pod that prints the versions of tools"))?;
-    let stage = || pod_stage(inner, &name, CONTAINER);
-    let target = Target { container: CONTAINER, stage: &stage, within: PROBE_TIMEOUT, to_its_end: true };
-    let mut output = Output::default();
+    let mut output = Output { text: String::new(), wait: None, events };
+    let printed = async {
+        let pods = &inner.cluster.pods;
+        inner.patiently(CREATE, events, || Box::pin(pods.create(&pod))).await?;
+        let stage = || pod_stage(inner, &name, CONTAINER);
+        let target = Target { container: CONTAINER, stage: &stage, within: PROBE_TIMEOUT, to_its_end: true };
+        Ok(follow(&inner.cluster, &target, &mut output).await)
+    };
     let followed = tokio::select! {
         biased;
-        () = cancel.cancelled() => None,
-        followed = follow(&inner.cluster, &target, &mut output) => Some(followed),
+        () = cancel.cancelled() => Err(ExecutorError::Cancelled),
+        followed = printed => followed,
     };
     // What is left is removed later.
     let _ = inner.cluster.pods.delete(&name, Some(Duration::ZERO)).await;
-    match followed {
-        None => Err(ExecutorError::Cancelled),
-        Some(Followed::Ended(End::Process(Ended::Code(0)))) => {
+    match followed? {
+        Followed::Ended(End::Process(Ended::Code(0))) => {
             serde_json::from_str(&output.text).map_err(|error| unknown(&error.to_string(), &output))
         }
-        Some(Followed::NeverStarted(wait)) => {
+        Followed::NeverStarted(Some(Wait::Image(why))) => {
+            Err(unknown(&format!("the image cannot be pulled: {why}"), &output))
+        }
+        Followed::NeverStarted(wait) => {
             Err(later("the Pod that prints the versions of tools", wait.as_ref(), output.lines()))
         }
-        Some(other) => Err(unknown(&ending(other), &output)),
+        other => Err(unknown(&ending(other), &output)),
     }
 }
 
@@ -73,7 +83,7 @@ fn ending(followed: Followed) -> String {
     }
 }
 
-fn unknown(why: &str, output: &Output) -> ExecutorError {
+fn unknown(why: &str, output: &Output<'_>) -> ExecutorError {
     ExecutorError::Platform {
         message: format!("cannot learn the versions of the tools in our image: {why}"),
         hint: Some("check `[cluster] image`: it must be this release's".to_owned()),
@@ -110,18 +120,20 @@ fn pod(command: &[String], settings: &ClusterSettings) -> Pod {
 }
 
 /// What the Pod printed.
-#[derive(Debug, Default)]
-struct Output {
+#[derive(Debug)]
+struct Output<'a> {
     text: String,
+    wait: Option<Wait>,
+    events: &'a mpsc::Sender<JobEvent>,
 }
 
-impl Output {
+impl Output<'_> {
     fn lines(&self) -> Vec<String> {
         self.text.lines().map(str::to_owned).collect()
     }
 }
 
-impl Sink for Output {
+impl Sink for Output<'_> {
     fn begin(&mut self) {
         self.text.clear();
     }
@@ -137,5 +149,14 @@ impl Sink for Output {
         false
     }
 
-    fn waits(&mut self, _wait: Option<&Wait>) {}
+    fn waits(&mut self, wait: Option<&Wait>) {
+        if self.wait.as_ref() == wait {
+            return;
+        }
+        self.wait = wait.cloned();
+        if let Some(wait) = wait {
+            // A slow reader misses lines.
+            let _ = self.events.try_send(JobEvent::Log { line: format!("[{wait}]") });
+        }
+    }
 }

@@ -24,10 +24,10 @@ mod version;
 
 use anyhow::bail;
 
-use api::{Cluster, Options};
+pub(crate) use api::{Cluster, Options};
 use build::Parts;
-use node::{HOST_NAME, Lifetime};
-use place::Place;
+pub(crate) use node::{HOST_NAME, Lifetime};
+pub(crate) use place::Place;
 
 const USAGE: &str = "\
 A real Kubernetes with Tekton, and KubeVirt if asked for, as one node on this machine. Needs root or sudo.

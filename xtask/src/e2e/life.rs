@@ -44,7 +44,8 @@ impl<'a> Life<'a> {
     /// Debian is built once, and kept for later tests.
     pub(super) fn begin(story: Story, world: &'a World) -> anyhow::Result<Self> {
         let mut life = Self { story, device: Device::new(world), world };
-        if base::restore(world)? {
+        let kept = base::debian(world)?;
+        if kept.restore(&world.place.data)? {
             life.story.step("Debian, as an earlier test has built it");
             return Ok(life);
         }
@@ -52,7 +53,7 @@ impl<'a> Life<'a> {
         let commit = world.debian()?;
         life.device.build(&commit, FIRST_RUN_LIMIT, &life.story)?;
         life.device.stop_server();
-        base::keep(world)?;
+        kept.keep(&world.place.data)?;
         Ok(life)
     }
 

@@ -12,12 +12,15 @@
 //! `e2e cuts`: only the update to 2, and power cuts.
 //! `e2e lanes`: the same by the lanes `upgrade`, `rollback`, `downgrade` and `switch`, which do it in a run.
 //!
+//! `e2e cluster`: jobs on Kubernetes, in [`cluster`].
 //! `e2e stick`: a stick by `edgewright disk --format iso` installs a machine, which then starts.
 
 mod base;
+pub(crate) mod cluster;
 mod cuts;
 mod device;
 mod disk;
+mod kept;
 mod killed;
 mod lanes;
 mod life;

@@ -18,7 +18,7 @@ const DEFINITION: &str = "images/edgewright/image.yaml";
 /// The variant.
 const VARIANT: &str = "edgewright";
 
-/// The folders of `target/image`.
+/// The folders of `target/image`, or of another folder.
 #[derive(Debug)]
 pub(super) struct Place {
     root: PathBuf,
@@ -40,10 +40,9 @@ pub(super) struct Built {
 }
 
 impl Place {
-    /// Lays out the source. What earlier builds left in data folders stays: steps that did not change are not
+    /// Lays out the source in a folder. What earlier builds left in data folders stays: steps that did not change are not
     /// built again.
-    pub(super) fn prepare(program: &Path) -> anyhow::Result<Self> {
-        let root = workspace::target().join("image");
+    pub(super) fn prepare(root: PathBuf, program: &Path) -> anyhow::Result<Self> {
         let source = root.join("source");
         let lock = kept_lock(&source)?;
         Run::new("rm").args(["--recursive", "--force"]).arg(&source).run()?;
@@ -103,6 +102,17 @@ impl Place {
             text.with_context(|| format!("the run left no `{field}` of the image in {}", data.display()))
         };
         Ok(Built { repository: text("repository")?, digest: text("digest")?, data })
+    }
+
+    /// Removes a data folder that has grown beyond this size: each version of the program adds to it.
+    pub(super) fn clear_above(&self, name: &str, limit: u64) -> anyhow::Result<()> {
+        let data = self.root.join(name);
+        if !data.exists() {
+            return Ok(());
+        }
+        let used = Run::as_root("du")?.args(["--summarize", "--bytes"]).arg(&data).output()?;
+        let used = used.split_whitespace().next().and_then(|number| number.parse::<u64>().ok());
+        if used.context("`du` printed no number")? > limit { self.clear(name) } else { Ok(()) }
     }
 
     /// Removes a data folder.

@@ -13,9 +13,10 @@
 mod build;
 mod export;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use self::build::{Built, Place};
 use self::export::Registry;
@@ -112,7 +113,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         Some(binary) => binary.clone(),
         None => dist::compile(options.is_dev)?,
     };
-    let place = Place::prepare(&program)?;
+    let place = Place::prepare(workspace::target().join("image"), &program)?;
     if let Some(lock) = &options.lock {
         place.use_lock(lock)?;
     } else {
@@ -135,6 +136,26 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     place.keep_lock(&options.out.join(format!("{name}.lock")))?;
     println!("image: {}", workspace::shown(&archive));
     Ok(())
+}
+
+/// The most bytes that [`publish`] keeps of earlier images.
+const KEPT_LIMIT: u64 = 4 << 30;
+
+/// Builds and tests the image of a program, and pushes it to a registry without TLS. Packages are those of
+/// the image before, from the user's cache folder, whichever checkout made it. Gives the digest.
+pub(crate) fn publish(program: &Path, reference: &str) -> anyhow::Result<String> {
+    let root = workspace::cache()?.join("image");
+    std::fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+    // The kernel releases it, however this process ends.
+    let lock = File::create(root.join("lock"))?;
+    lock.lock()?;
+    let place = Place::prepare(root, program)?;
+    place.clear_above("data", KEPT_LIMIT)?;
+    place.lock(false)?;
+    place.commit()?;
+    let built = place.build("data")?;
+    Registry::start(&place, &built)?.push(reference, true)?;
+    Ok(built.digest)
 }
 
 /// Builds it again, with nothing of the first time but its source and its lock.

@@ -1,6 +1,6 @@
 //! A server under measurement: started, woken, asked, and its CPU time read.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::command::Run;
+use crate::http::Peer;
 use crate::setup;
 
 /// How long a run may take.
@@ -62,42 +63,23 @@ impl Server {
         self.ask("POST", "/api/v1/sources/source/poll").map(drop)
     }
 
-    /// A request as HTTP/1.0, whose answer ends with the connection: a client process each time would cost
-    /// more than what is measured.
     fn ask(&self, method: &str, path: &str) -> anyhow::Result<String> {
-        let mut connection = self.send(method, path, ANSWER_WITHIN)?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("an answer has a head")?;
-        let status = head.split_whitespace().nth(1).unwrap_or_default();
-        if !status.starts_with('2') {
-            bail!("{method} {path} was answered with {status}: {body}");
-        }
-        Ok(body.to_owned())
+        self.peer().ask(method, path, ANSWER_WITHIN)
+    }
+
+    fn peer(&self) -> Peer<'_> {
+        Peer { address: &self.address, token: &self.token }
     }
 
     /// Follows runs from now on: polling would take time from what is measured.
     fn watch(&self) -> anyhow::Result<Watch> {
-        let events = self.send("GET", "/api/v1/events", LIMIT)?;
+        let events = self.peer().send("GET", "/api/v1/events", LIMIT)?;
         let mut watch = Watch { events: BufReader::new(events), log: self.log.clone() };
         let status = watch.line()?;
         if !status.contains(" 200 ") {
             bail!("events were answered with {status}");
         }
         Ok(watch)
-    }
-
-    fn send(&self, method: &str, path: &str, within: Duration) -> anyhow::Result<TcpStream> {
-        let mut connection = TcpStream::connect(&self.address)?;
-        connection.set_read_timeout(Some(within))?;
-        // Versions before tokens have no such file, and let this machine poll.
-        let token = std::fs::read_to_string(&self.token).unwrap_or_default();
-        let authorization = match token.trim() {
-            "" => String::new(),
-            token => format!("Authorization: Bearer {token}\r\n"),
-        };
-        write!(connection, "{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}\r\n", self.address)?;
-        Ok(connection)
     }
 
     /// CPU seconds of the server and of all jobs that ended.

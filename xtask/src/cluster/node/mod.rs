@@ -22,7 +22,8 @@ use super::build::Parts;
 use super::place::Place;
 use super::{cgroup, part};
 use crate::command::Run;
-pub(super) use network::{Addresses, HOST_NAME};
+pub(super) use network::Addresses;
+pub(crate) use network::HOST_NAME;
 
 /// How long the node may take until it takes orders.
 const START_LIMIT: Duration = Duration::from_mins(1);

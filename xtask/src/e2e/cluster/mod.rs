@@ -1,0 +1,102 @@
+//! `e2e cluster`: jobs on a real Kubernetes with Tekton, from a commit to a release, and what goes wrong
+//! there. Nothing is replaced by a stand-in.
+//!
+//! ```text
+//!  World   one cluster, a registry of this host with our own image
+//!   └ Stage   a scenario: its turn, its name in the output
+//!      └ Site    a namespace with the rights of the how-to, a server of this host with jobs in it, a source
+//! ```
+//!
+//! Each scenario has sites of its own, so that one that fails does not hide the others. Several run at once;
+//! those that disturb the whole cluster run alone, after all others.
+
+mod base;
+pub(crate) mod options;
+mod scenarios;
+pub(crate) mod server;
+pub(crate) mod settings;
+pub(crate) mod site;
+pub(crate) mod stage;
+mod turns;
+pub(crate) mod world;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::test::shown;
+use options::Options;
+use scenarios::Scenario;
+use stage::Stage;
+use turns::Turns;
+use world::World;
+
+/// What all scenarios without KubeVirt may take on two cores, once programs, the cluster's parts and the base
+/// image are there. More is a warning.
+const BUDGET: Duration = Duration::from_mins(4);
+/// How many scenarios run at once.
+const AT_ONCE: usize = 4;
+
+/// How a scenario ended.
+type Ended = (&'static str, Duration, anyhow::Result<()>);
+
+/// Runs the scenarios.
+pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
+    let options = Options::parse(arguments)?;
+    if options.is_list {
+        scenarios::list();
+        return Ok(());
+    }
+    let chosen = scenarios::choose(&options)?;
+    println!("Jobs on a cluster. All files are below target/e2e-cluster; Ctrl-C ends it at any time.");
+    let world = World::prepare(&options)?;
+    world.story.progress("the base image");
+    base::ensure(&world).context("cannot make the base image of the scenarios")?;
+    let began = Instant::now();
+    let ended = play(&world, &chosen);
+    report(&ended, began.elapsed(), &options)
+}
+
+/// Plays the scenarios: each in a thread of its own, because a server ends with the thread that started it.
+fn play(world: &World, scenarios: &[&'static Scenario]) -> Vec<Ended> {
+    let shared = scenarios.iter().filter(|scenario| !scenario.is_alone).count();
+    let turns = Turns::new(AT_ONCE, shared);
+    std::thread::scope(|scope| {
+        let begin = |scenario: &'static Scenario| {
+            let (name, turns) = (scenario.name, &turns);
+            let play = move || {
+                let stage = Stage::new(world, name, turns.wait(scenario.is_alone));
+                let began = Instant::now();
+                stage.progress("begins");
+                let ended = (scenario.run)(&stage);
+                match &ended {
+                    Ok(()) => stage.progress("passed"),
+                    Err(error) => stage.progress(&format!("FAILED: {error:#}")),
+                }
+                (name, began.elapsed(), ended)
+            };
+            (name, scope.spawn(play))
+        };
+        let threads: Vec<_> = scenarios.iter().copied().map(begin).collect();
+        let panicked = |name| (name, Duration::ZERO, Err(anyhow::anyhow!("the scenario panicked")));
+        threads.into_iter().map(|(name, thread)| thread.join().unwrap_or_else(|_| panicked(name))).collect()
+    })
+}
+
+fn report(ended: &[Ended], took: Duration, options: &Options) -> anyhow::Result<()> {
+    println!();
+    for (name, took, result) in ended {
+        let result = if result.is_ok() { "passed" } else { "FAILED" };
+        println!("{name:24} {result}  {}", shown(*took));
+    }
+    println!("e2e: {} scenarios on a cluster took {} of {}", ended.len(), shown(took), shown(BUDGET));
+    if took > BUDGET && !options.has_kubevirt && !options.is_all {
+        println!("warning: the scenarios took longer than their budget");
+    }
+    let failed: Vec<&str> =
+        ended.iter().filter(|(_, _, result)| result.is_err()).map(|(name, _, _)| *name).collect();
+    if !failed.is_empty() {
+        bail!("these scenarios failed: {}; files are below target/e2e-cluster/NAME", failed.join(", "));
+    }
+    Ok(())
+}

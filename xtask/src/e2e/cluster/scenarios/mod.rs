@@ -1,0 +1,123 @@
+//! The table of scenarios.
+
+mod conformance;
+mod ended;
+mod killed;
+mod limits;
+mod release;
+mod rights;
+mod view;
+
+use anyhow::bail;
+
+use super::options::Options;
+use super::stage::Stage;
+
+/// What must be there for a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Kubernetes with Tekton.
+    Tekton,
+    /// KubeVirt as well: with `--kubevirt`.
+    KubeVirt,
+    /// Programs that are built on request only: with `--all`, or by name.
+    #[expect(dead_code, reason = "the first scenario with such programs is on its way")]
+    Request,
+}
+
+/// A scenario.
+#[derive(Debug)]
+pub(super) struct Scenario {
+    /// Also the name of its site, so a label of RFC 1123.
+    pub(super) name: &'static str,
+    about: &'static str,
+    needs: Needs,
+    /// It disturbs the whole cluster.
+    pub(super) is_alone: bool,
+    pub(super) run: fn(&Stage<'_>) -> anyhow::Result<()>,
+}
+
+impl Scenario {
+    const fn new(name: &'static str, about: &'static str, run: fn(&Stage<'_>) -> anyhow::Result<()>) -> Self {
+        Self { name, about, needs: Needs::Tekton, is_alone: false, run }
+    }
+
+    const fn alone(self) -> Self {
+        Self { is_alone: true, ..self }
+    }
+}
+
+/// All scenarios: the longest first.
+static SCENARIOS: &[Scenario] = &[
+    Scenario::new("no-image", "our own image cannot be pulled: the operator sees why", limits::no_image),
+    Scenario::new("token", "the server's token ends while a job runs", limits::token),
+    Scenario::new("killed", "the server is killed during a build, and during a test", killed::killed),
+    Scenario::new("stopped", "the server is stopped and started again, as for an upgrade", killed::stopped),
+    Scenario::new("conformance", "the conformance suite of executors", conformance::conformance),
+    Scenario::new("late-image", "an image that nodes cannot pull at first", limits::late_image),
+    Scenario::new("release", "commits become releases, and nothing runs twice", release::release),
+    Scenario::new("evicted", "a job whose Pod is evicted is tried again", ended::evicted),
+    Scenario::new(
+        "rights",
+        "the rights of the how-to are enough, and no more; levels of Pod Security",
+        rights::rights,
+    ),
+    Scenario::new("cancelled", "a run is cancelled while a step runs", ended::cancelled),
+    Scenario::new("memory", "a step takes more memory than a job may", ended::memory),
+    Scenario::new("quota", "a full namespace: the job waits until there is room", limits::quota),
+    Scenario::new("failing-check", "a check that fails: no release", release::failing_check),
+    Scenario::new("crashing-init", "an image whose init ends at once", release::crashing_init),
+    Scenario::new("api-server", "the API server is killed while a step runs", killed::api_server).alone(),
+];
+
+/// Prints all.
+pub(super) fn list() {
+    for Scenario { name, about, needs, .. } in SCENARIOS {
+        let needs = match needs {
+            Needs::Tekton => "",
+            Needs::KubeVirt => " (--kubevirt)",
+            Needs::Request => " (--all)",
+        };
+        println!("{name:20} {about}{needs}");
+    }
+}
+
+/// Those to run.
+pub(super) fn choose(options: &Options) -> anyhow::Result<Vec<&'static Scenario>> {
+    let is_there = |needs| match needs {
+        Needs::Tekton => true,
+        Needs::KubeVirt => options.has_kubevirt,
+        Needs::Request => options.is_all,
+    };
+    if options.names.is_empty() {
+        return Ok(SCENARIOS.iter().filter(|scenario| is_there(scenario.needs)).collect());
+    }
+    let mut chosen = Vec::new();
+    for name in &options.names {
+        let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name == *name) else {
+            bail!("unknown scenario `{name}`: `cargo xtask e2e cluster --list` lists all");
+        };
+        if scenario.needs == Needs::KubeVirt && !options.has_kubevirt {
+            bail!("the scenario `{name}` needs KubeVirt: add --kubevirt");
+        }
+        chosen.push(scenario);
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_labels_and_each_is_found() {
+        for Scenario { name, .. } in SCENARIOS {
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{name}");
+            let options =
+                Options { names: vec![(*name).to_owned()], has_kubevirt: true, ..Options::default() };
+            assert_eq!(choose(&options).unwrap()[0].name, *name);
+        }
+        let options = Options { names: vec!["nothing".to_owned()], ..Options::default() };
+        assert!(choose(&options).unwrap_err().to_string().contains("--list"));
+    }
+}

@@ -1,0 +1,65 @@
+//! The settings file of a server.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Tables with their keys; the sources are apart.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    tables: BTreeMap<String, BTreeMap<String, String>>,
+    /// The only source's keys.
+    pub(super) source: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// Sets a key to a value as TOML writes it.
+    pub(crate) fn set(&mut self, table: &str, key: &str, value: impl ToString) -> &mut Self {
+        self.tables.entry(table.to_owned()).or_default().insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// Sets a key to a text.
+    pub(crate) fn text(&mut self, table: &str, key: &str, value: &str) -> &mut Self {
+        self.set(table, key, quoted(value))
+    }
+
+    /// Sets a key of the source.
+    pub(crate) fn of_source(&mut self, key: &str, value: &str) -> &mut Self {
+        self.source.insert(key.to_owned(), quoted(value));
+        self
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> String {
+        let mut file = String::new();
+        let tables = self.tables.iter().map(|(name, keys)| (format!("[{name}]"), keys));
+        for (head, keys) in tables.chain([("[[source]]".to_owned(), &self.source)]) {
+            // Writing to a text cannot fail.
+            let _ = writeln!(file, "{head}");
+            for (key, value) in keys {
+                let _ = writeln!(file, "{key} = {value}");
+            }
+        }
+        file
+    }
+}
+
+/// A basic string of TOML; JSON's strings are ones.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_tables_and_the_source_last() {
+        let mut settings = Settings::default();
+        settings.text("server", "listen", "127.0.0.1:1").set("jobs", "parallel", 2);
+        settings.set("jobs", "parallel", 3).of_source("url", "a\"b");
+        let wanted =
+            "[jobs]\nparallel = 3\n[server]\nlisten = \"127.0.0.1:1\"\n[[source]]\nurl = \"a\\\"b\"\n";
+        assert_eq!(settings.file(), wanted);
+    }
+}

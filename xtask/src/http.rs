@@ -1,0 +1,87 @@
+//! Requests to a server of ours, as HTTP/1.0: the answer ends with the connection. A client process for each
+//! would cost more than what is asked for.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+/// A server, and the token to ask it with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer<'a> {
+    /// `HOST:PORT`.
+    pub(crate) address: &'a str,
+    /// The file with the operator's token; versions before tokens have none.
+    pub(crate) token: &'a Path,
+}
+
+impl Peer<'_> {
+    /// Sends a request without a body; its response can be read for this long.
+    pub(crate) fn send(self, method: &str, path: &str, within: Duration) -> anyhow::Result<TcpStream> {
+        let mut connection = TcpStream::connect(self.address)?;
+        connection.set_read_timeout(Some(within))?;
+        let token = std::fs::read_to_string(self.token).unwrap_or_default();
+        let authorization = match token.trim() {
+            "" => String::new(),
+            token => format!("Authorization: Bearer {token}\r\n"),
+        };
+        write!(connection, "{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}\r\n", self.address)?;
+        Ok(connection)
+    }
+
+    /// The body of a response; an error with it if the request was not done.
+    pub(crate) fn ask(self, method: &str, path: &str, within: Duration) -> anyhow::Result<String> {
+        let mut connection = self.send(method, path, within)?;
+        let mut response = Vec::new();
+        connection.read_to_end(&mut response).with_context(|| format!("no response to {method} {path}"))?;
+        let response = String::from_utf8_lossy(&response);
+        let (head, body) = response.split_once("\r\n\r\n").context("the response has no head")?;
+        let status = head.split_whitespace().nth(1).unwrap_or_default();
+        if !status.starts_with('2') {
+            bail!("{method} {path}: {status}: {body}");
+        }
+        Ok(body.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    /// Answers one request; gives it.
+    fn answer(text: &'static str) -> (String, std::thread::JoinHandle<String>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let served = std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let length = connection.read(&mut request).unwrap();
+            connection.write_all(text.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        (address, served)
+    }
+
+    #[test]
+    fn a_body_is_read_and_an_error_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        std::fs::write(&token, "ewop_1\n").unwrap();
+        let within = Duration::from_mins(1);
+        let (address, served) = answer("HTTP/1.0 200 OK\r\n\r\n{}");
+        let peer = Peer { address: &address, token: &token };
+        assert_eq!(peer.ask("GET", "/api/v1/status", within).unwrap(), "{}");
+        let request = served.join().unwrap();
+        assert!(request.starts_with("GET /api/v1/status HTTP/1.0\r\n"), "{request}");
+        assert!(request.contains("Authorization: Bearer ewop_1\r\n"), "{request}");
+        let (address, served) = answer("HTTP/1.0 404 Not Found\r\n\r\nno such run");
+        let peer = Peer { address: &address, token: &folder.path().join("none") };
+        let error = peer.ask("GET", "/x", within).unwrap_err().to_string();
+        assert_eq!(error, "GET /x: 404: no such run");
+        assert!(!served.join().unwrap().contains("Authorization"));
+    }
+}
