@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use edgewright_model::error::Chain;
@@ -26,6 +26,8 @@ const LEAVE: [&str; 3] = ["systemctl", "--no-block", "poweroff"];
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often a sign of life is written.
+const ALIVE: Duration = Duration::from_secs(15);
 /// How many jobs of systemd are named.
 const MAX_JOBS: usize = 5;
 /// How often a write is tried: a getty that starts hangs up its terminal.
@@ -56,8 +58,36 @@ pub fn run_in_machine(
     let json = fs::read(order).map_err(|error| format!("cannot read {}: {error}", order.display()))?;
     let order = RunOrder::parse(&json).map_err(|error| Chain(&error).to_string())?;
     let log = Repeated { log: Log::new(Console(console.to_owned())), records: Mutex::default() };
+    std::thread::scope(|scope| {
+        // Its end ends the sign of life, however the work ends.
+        let (_working, is_working) = mpsc::channel::<()>();
+        scope.spawn(|| live(&log.log, start, is_working));
+        work(&order, (start, settling, boot), &log);
+    });
+    for _ in 0..2 {
+        log.log.record(&MachineLine::End);
+    }
+    Ok(())
+}
+
+/// Writes a sign of life now and then, while the work lasts.
+#[expect(clippy::needless_pass_by_value, reason = "a receiver belongs to one thread")]
+fn live(log: &Log<impl Write>, start: Instant, is_working: mpsc::Receiver<()>) {
+    loop {
+        log.record(&MachineLine::Alive { seconds: start.elapsed().as_secs() });
+        if is_working.recv_timeout(ALIVE) != Err(mpsc::RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}
+
+fn work(
+    order: &RunOrder,
+    (start, settling, boot): (Instant, Duration, Duration),
+    log: &Repeated<impl Write + Send>,
+) {
     let mut progress = wait(start + settling);
-    let results = run(&order, |result| log.record(&RunLine::Result(result.clone())));
+    let results = run(order, |result| log.record(&RunLine::Result(result.clone())));
     log.record(&RunLine::Summary(RunSummary::of(&results, milliseconds(start.elapsed()))));
     if progress != Progress::Finished {
         progress = wait(start + boot);
@@ -65,10 +95,6 @@ pub fn run_in_machine(
     log.record(&MachineLine::Boot { fault: unfinished(progress, start.elapsed()) });
     evidence(&log.log, MAX_EVIDENCE_BYTES);
     log.again();
-    for _ in 0..2 {
-        log.log.record(&MachineLine::End);
-    }
-    Ok(())
 }
 
 /// Ends the machine, if its init is systemd.

@@ -73,6 +73,11 @@ pub enum MachineLine {
         /// The text.
         text: String,
     },
+    /// The virtual machine runs: one that hangs is noticed by its silence.
+    Alive {
+        /// Seconds since the runner was started.
+        seconds: u64,
+    },
     /// The end of the boot, in a virtual machine.
     Boot {
         /// Why it did not come to its end.

@@ -213,7 +213,8 @@ where
         }
     }
 
-    fn away(&self) -> Option<Fault> {
+    /// Why the watch does not work at present.
+    pub(crate) fn away(&self) -> Option<Fault> {
         self.away.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -1,7 +1,7 @@
 //! The serial console of a virtual machine: frames are the check runner's, other lines what the guest printed.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use edgewright_checks::MachineLine;
 use edgewright_guest::STARTING;
@@ -12,6 +12,7 @@ use edgewright_model::frame::{Deframer, LogLine};
 use edgewright_process::Stream;
 use edgewright_vm::Stopped;
 use edgewright_vm::console::Console;
+use tokio::time::Instant;
 
 use super::PIECES;
 use crate::follow::Sink;
@@ -41,6 +42,21 @@ impl Seen {
     }
 }
 
+/// When a machine gave its last sign of life.
+#[derive(Debug, Default)]
+pub(super) struct Pulse(Mutex<Option<Instant>>);
+
+impl Pulse {
+    fn beat(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// None: its first process does not run yet.
+    pub(super) fn last(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The log of a machine.
 pub(super) struct MachineLog<'a, 's> {
     on_line: OnLine<'a>,
@@ -50,16 +66,16 @@ pub(super) struct MachineLog<'a, 's> {
     known: BTreeSet<Digest>,
     /// How often its system was started.
     starts: u32,
-    answers: &'s AtomicBool,
+    pulse: &'s Pulse,
     has_summary: bool,
     is_complete: bool,
     pub(super) wait: Option<Wait>,
 }
 
 impl<'a, 's> MachineLog<'a, 's> {
-    pub(super) fn new(on_line: OnLine<'a>, seen: &'s mut Seen, answers: &'s AtomicBool) -> Self {
+    pub(super) fn new(on_line: OnLine<'a>, seen: &'s mut Seen, pulse: &'s Pulse) -> Self {
         let (frames, known, wait) = (Deframer::default(), BTreeSet::new(), None);
-        Self { on_line, seen, frames, known, starts: 0, answers, has_summary: false, is_complete: false, wait }
+        Self { on_line, seen, frames, known, starts: 0, pulse, has_summary: false, is_complete: false, wait }
     }
 
     /// Whether all results are there.
@@ -97,7 +113,9 @@ impl<'a, 's> MachineLog<'a, 's> {
     }
 
     fn record(&mut self, record: &str) {
+        self.pulse.beat();
         match serde_json::from_str(record) {
+            Ok(MachineLine::Alive { .. }) => {}
             Ok(MachineLine::End) => self.is_complete = self.has_summary,
             _ if !self.known.insert(Digest::of(record)) => {}
             Ok(MachineLine::Evidence { name, text }) => {
@@ -128,7 +146,7 @@ impl Sink for MachineLog<'_, '_> {
                 let text = text.trim_end();
                 if text.contains(STARTING) {
                     self.starts += 1;
-                    self.answers.store(true, Ordering::Relaxed);
+                    self.pulse.beat();
                 }
                 if !text.is_empty() {
                     self.seen.console.push(text);
@@ -153,9 +171,9 @@ mod tests {
     use super::*;
 
     fn read(lines: &[String]) -> (Vec<String>, bool, Option<String>, Seen) {
-        let (mut seen, answers, mut found) = (Seen::default(), AtomicBool::new(false), Vec::new());
+        let (mut seen, pulse, mut found) = (Seen::default(), Pulse::default(), Vec::new());
         let mut on_line = |_: Stream, line: &str| found.push(line.to_owned());
-        let mut log = MachineLog::new(&mut on_line, &mut seen, &answers);
+        let mut log = MachineLog::new(&mut on_line, &mut seen, &pulse);
         log.begin();
         for line in lines {
             log.line(line);

@@ -2,7 +2,6 @@
 
 use std::future::ready;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use edgewright_guest::order::{BootLimits, pack};
@@ -19,7 +18,7 @@ use kube::ResourceExt as _;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::console::{MachineLog, Seen};
+use super::console::{MachineLog, Pulse, Seen};
 use super::vmi::{Hardware, vmi};
 use super::{LEAVING, pod};
 use crate::claims::Claim;
@@ -37,6 +36,10 @@ pub(crate) const PROFILE: &str = "kubevirt";
 const EMULATED_FACTOR: f64 = 10.0;
 /// How long launcher, kernel and initramfs may take until our first process runs, before scaling.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a machine may be silent: it gives a sign of life each 15 seconds, on hosts that are busy.
+const SILENCE: Duration = Duration::from_mins(3);
+/// How often it is looked for.
+const GLANCE: Duration = Duration::from_secs(5);
 /// How long a boot may take until systemd has started everything, before scaling.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long the check runner waits for that before it begins, before scaling.
@@ -156,17 +159,30 @@ impl<'a> KubeVirtMachine<'a> {
         made.await.map(drop).map_err(|error| LaneFault::of_host(error.to_string()))
     }
 
-    /// Ends when a machine that runs has not started its system in time.
-    async fn silence(&self, name: &str, answers: &AtomicBool) -> Duration {
-        let limit = ANSWER_TIMEOUT.mul_f64(self.facts().scale);
-        let mut changes = self.inner.cluster.changes();
-        while !matches!(machine_stage(self.inner, name), Some(Stage::Runs { .. })) {
-            if changes.changed().await.is_err() {
-                return std::future::pending().await;
+    /// Ends when a machine that runs has given no sign of life for too long; gives what it did not do.
+    async fn silence(&self, name: &str, pulse: &Pulse) -> String {
+        let start = ANSWER_TIMEOUT.mul_f64(self.facts().scale);
+        let mut heard = Instant::now();
+        loop {
+            tokio::time::sleep(GLANCE).await;
+            let cluster = &self.inner.cluster;
+            // While the cluster is away, its silence is no sign.
+            if cluster.machines.vmis.away().or_else(|| cluster.away()).is_some()
+                || !matches!(machine_stage(self.inner, name), Some(Stage::Runs { .. }))
+            {
+                heard = Instant::now();
+                continue;
+            }
+            match pulse.last() {
+                None if heard.elapsed() >= start => {
+                    return format!("did not start its system within {}s", start.as_secs());
+                }
+                Some(last) if last.max(heard).elapsed() >= SILENCE => {
+                    return format!("gave no sign of life for {}s", SILENCE.as_secs());
+                }
+                _ => {}
             }
         }
-        tokio::time::sleep(limit).await;
-        if answers.load(Ordering::Relaxed) { std::future::pending().await } else { limit }
     }
 }
 
@@ -193,17 +209,16 @@ impl Machine for KubeVirtMachine<'_> {
             }
             let name = self.name();
             let mut seen = self.seen.lock().await;
-            let answers = AtomicBool::new(false);
-            let mut log = MachineLog::new(on_line, &mut seen, &answers);
+            let pulse = Pulse::default();
+            let mut log = MachineLog::new(on_line, &mut seen, &pulse);
             let stage = || machine_stage(self.inner, &name);
             let target = Target { container: CONSOLE, stage: &stage, within, to_its_end: false };
             let machines = &self.inner.cluster.machines;
             let followed = tokio::select! {
                 () = self.cancel.cancelled() => return RunnerEnd::Cancelled,
                 followed = timeout(within, follow(machines, &target, &mut log)) => followed.ok(),
-                limit = self.silence(&name, &answers) => {
-                    let tail = log.tail();
-                    let message = format!("the machine did not start its system within {}s{tail}", limit.as_secs());
+                why = self.silence(&name, &pulse) => {
+                    let message = format!("the machine {why}{}", log.tail());
                     return RunnerEnd::Failed(LaneFault::of_image(message));
                 }
             };
