@@ -5,6 +5,7 @@
 
 mod fake;
 mod lanes;
+mod machines;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
