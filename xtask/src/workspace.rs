@@ -1,7 +1,8 @@
 //! Where things are in this workspace.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -37,6 +38,27 @@ pub(crate) fn cache() -> anyhow::Result<PathBuf> {
 )]
 fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The schemas of both databases of a data folder: another version of the program does not read it.
+pub(crate) const SCHEMAS: [&str; 2] = ["crates/store/migrations", "crates/registry/migrations"];
+
+/// A number for the present contents of files and folders of the workspace, and for a version.
+pub(crate) fn fingerprint(inputs: &[&str], version: Option<&OsStr>) -> anyhow::Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    version.hash(&mut hasher);
+    for input in inputs {
+        let path = root().join(input);
+        if path.is_file() {
+            std::fs::read(&path)?.hash(&mut hasher);
+            continue;
+        }
+        for path in files_below(&path).with_context(|| format!("cannot read {input}"))? {
+            path.file_name().hash(&mut hasher);
+            std::fs::read(&path)?.hash(&mut hasher);
+        }
+    }
+    Ok(hasher.finish())
 }
 
 /// All files below a folder, in path order; `target` and hidden folders are left out.

@@ -4,18 +4,13 @@
 //! decides by its keys what it reuses: an old copy costs time, and changes no result.
 
 use std::ffi::OsStr;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
-
-use anyhow::Context as _;
 
 use crate::command::Run;
 use crate::workspace;
 
 /// What is kept of a data folder. Everything else is made by each server.
 const KEPT: [&str; 2] = ["control.db", "registry"];
-/// The schemas of both databases.
-const SCHEMAS: [&str; 2] = ["crates/store/migrations", "crates/registry/migrations"];
 
 /// A copy of a data folder.
 #[derive(Debug)]
@@ -34,20 +29,9 @@ impl Kept {
         version: Option<&OsStr>,
         is_root: bool,
     ) -> anyhow::Result<Self> {
-        let mut hasher = DefaultHasher::new();
-        version.hash(&mut hasher);
-        for input in inputs.iter().chain(&SCHEMAS) {
-            let path = workspace::root().join(input);
-            if path.is_file() {
-                std::fs::read(&path)?.hash(&mut hasher);
-                continue;
-            }
-            for path in workspace::files_below(&path).with_context(|| format!("cannot read {input}"))? {
-                path.file_name().hash(&mut hasher);
-                std::fs::read(&path)?.hash(&mut hasher);
-            }
-        }
-        Ok(Self { folder: workspace::cache()?.join(format!("{name}-{:016x}", hasher.finish())), is_root })
+        let inputs: Vec<&str> = inputs.iter().chain(&workspace::SCHEMAS).copied().collect();
+        let fingerprint = workspace::fingerprint(&inputs, version)?;
+        Ok(Self { folder: workspace::cache()?.join(format!("{name}-{fingerprint:016x}")), is_root })
     }
 
     /// Whether there is one.

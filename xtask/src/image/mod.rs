@@ -142,9 +142,10 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
 const KEPT_LIMIT: u64 = 4 << 30;
 
 /// Builds and tests the image of a program, and pushes it to a registry without TLS. Packages are those of
-/// the image before, from the user's cache folder, whichever checkout made it. Gives the digest.
+/// the image before, from the user's cache folder, if a checkout with the same schemas made it. Gives the digest.
 pub(crate) fn publish(program: &Path, reference: &str) -> anyhow::Result<String> {
-    let root = workspace::cache()?.join("image");
+    let schemas = workspace::fingerprint(&workspace::SCHEMAS, None)?;
+    let root = workspace::cache()?.join(format!("image-{schemas:016x}"));
     std::fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     // The kernel releases it, however this process ends.
     let lock = File::create(root.join("lock"))?;

@@ -237,7 +237,7 @@ impl<'s> Site<'s> {
     pub(crate) fn run_of(&self, commit: &str) -> anyhow::Result<Option<Value>> {
         let server = self.server()?;
         let runs = server.get("/api/v1/runs")?;
-        let run = runs["runs"].as_array().into_iter().flatten().find(|run| run["commit"] == commit);
+        let run = runs.as_array().into_iter().flatten().find(|run| run["commit"] == commit);
         let Some(number) = run.and_then(|run| run["number"].as_u64()) else { return Ok(None) };
         server.get(&format!("/api/v1/runs/{number}")).map(Some)
     }
