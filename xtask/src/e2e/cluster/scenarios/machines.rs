@@ -43,7 +43,7 @@ pub(super) fn failing(stage: &Stage<'_>) -> anyhow::Result<()> {
     let run = site.ended(&commit, RUN_LIMIT)?;
     ensure!(text(&run["state"]) == "failed" && run["release"].is_null(), "no release: {run}");
     ensure_contains("the failure", &failure(node(&run, MACHINE)?), "version")?;
-    let made = site.kubectl(&machines(&site, &["get", VMIS, "--output", "name"]))?;
+    let made = machines(&site, &["get", VMIS, "--output", "name"])?;
     ensure!(!made.contains("-vm-2"), "a failure is no reason for another attempt: {made}");
     end(site)
 }
@@ -75,13 +75,13 @@ pub(super) fn killed(stage: &Stage<'_>) -> anyhow::Result<()> {
     let commit = site.commit("a machine")?;
     until("the machine runs", RUN_LIMIT, || {
         let phases = ["get", VMIS, "--output", "jsonpath={.items[*].status.phase}"];
-        Ok(site.kubectl(&machines(&site, &phases))?.contains("Running"))
+        Ok(machines(&site, &phases)?.contains("Running"))
     })?;
     stage.progress("the server is killed");
     site.end_server(Signal::Kill)?;
     site.start()?;
     site.passed(&commit, RUN_LIMIT)?;
-    let made = site.kubectl(&machines(&site, &["get", VMIS, "--output", "name"]))?;
+    let made = machines(&site, &["get", VMIS, "--output", "name"])?;
     ensure!(made.lines().count() == 1 && made.contains("-vm-1"), "one machine: {made}");
     end(site)
 }
@@ -115,19 +115,16 @@ fn namespace(site: &Site<'_>) -> String {
     format!("{}-vm", site.namespace)
 }
 
-/// Words of `kubectl` in the namespace of machines: the last `--namespace` counts.
-fn machines<'w>(site: &Site<'_>, words: &[&'w str]) -> Vec<&'w str> {
-    // Leaked once for each call of a test: words of a command live as long as it.
-    let namespace: &'static str = Box::leak(namespace(site).into_boxed_str());
-    words.iter().copied().chain(["--namespace", namespace]).collect()
+/// `kubectl` as administrator, in the namespace of machines.
+fn machines(site: &Site<'_>, words: &[&str]) -> anyhow::Result<String> {
+    site.cluster_command().args(["--namespace", &namespace(site)]).args(words).output()
 }
 
 /// Ends a site: nothing of it is left in either namespace.
 fn end(site: Site<'_>) -> anyhow::Result<()> {
-    let command = || site.cluster_command().args(["--namespace", &namespace(&site)]);
+    let get = ["get", &format!("{VMIS},pods,secrets"), "--output", "name"];
     until("nothing is left of the machines", RUN_LIMIT, || {
-        let get = ["get", &format!("{VMIS},pods,secrets"), "--output", "name"];
-        Ok(command().args(get).output().context("cannot list the machines")?.trim().is_empty())
+        Ok(machines(&site, &get).context("cannot list the machines")?.trim().is_empty())
     })?;
     site.end()
 }
