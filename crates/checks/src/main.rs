@@ -45,7 +45,11 @@ fn main() -> ExitCode {
             let limit = |word: &OsString| word.to_str()?.parse().ok().map(Duration::from_secs);
             let (Some(settling), Some(boot)) = (limit(settling), limit(boot)) else { return rejected() };
             let console = Path::new(edgewright_checks::machine::CONSOLE);
-            return match edgewright_checks::machine::run_in_machine(Path::new(order), (settling, boot), console) {
+            return match edgewright_checks::machine::run_in_machine(
+                Path::new(order),
+                (settling, boot),
+                console,
+            ) {
                 Ok(()) => {
                     edgewright_checks::machine::leave();
                     ExitCode::SUCCESS

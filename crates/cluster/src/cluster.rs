@@ -124,7 +124,6 @@ impl Cluster {
             Err(fault) => Err(fault),
         }
     }
-
 }
 
 impl Namespace {

@@ -85,8 +85,9 @@ impl ClusterExecutor {
     /// An executor whose jobs work with `registry`. It watches its objects, and removes those that no job
     /// needs, until the tasks of the settings are cancelled.
     pub fn new(client: Client, settings: ClusterSettings, registry: JobRegistry) -> Self {
-        let has_machines =
-            Lane::ALL.iter().any(|lane| (settings.lanes)(*lane).is_some_and(|(place, _)| place == Place::Machine));
+        let has_machines = Lane::ALL
+            .iter()
+            .any(|lane| (settings.lanes)(*lane).is_some_and(|(place, _)| place == Place::Machine));
         let machines = has_machines.then_some(settings.machines.namespace.as_str());
         let namespaces = (settings.namespace.as_str(), machines);
         let cluster = Cluster::start(client, namespaces, &settings.server, &settings.tasks);

@@ -188,7 +188,11 @@ async fn rest(
 }
 
 /// Reads a log from its beginning to its end.
-async fn read(cluster: &Namespace, (pod, container): (&str, &str), sink: &mut dyn Sink) -> Result<(), String> {
+async fn read(
+    cluster: &Namespace,
+    (pod, container): (&str, &str),
+    sink: &mut dyn Sink,
+) -> Result<(), String> {
     let lines = cluster.log(pod, container).await.map_err(|fault| format!("{fault:?}"))?;
     let mut lines = std::pin::pin!(lines);
     sink.begin();

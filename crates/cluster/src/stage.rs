@@ -137,7 +137,9 @@ pub(crate) fn of_machine(vmi: &Vmi, launcher: Option<&Pod>) -> Stage {
                 End::Infrastructure("the process of the virtual machine reached its memory limit".to_owned())
             }
             Some(end @ (End::Infrastructure(_) | End::Refused(_))) => end,
-            _ if pod.is_none() => End::Infrastructure("the virtual machine ended before it was started".to_owned()),
+            _ if pod.is_none() => {
+                End::Infrastructure("the virtual machine ended before it was started".to_owned())
+            }
             _ => End::Process(Ended::Code(0)),
         };
         return Stage::Ended { pod, end };

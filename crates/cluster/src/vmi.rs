@@ -97,9 +97,7 @@ impl Vmi {
     /// The condition `Synchronized` of one that KubeVirt cannot bring further.
     pub(crate) fn not_synchronized(&self) -> Option<&VmiCondition> {
         let conditions = &self.status.as_ref()?.conditions;
-        conditions
-            .iter()
-            .find(|condition| condition.kind == "Synchronized" && condition.status == "False")
+        conditions.iter().find(|condition| condition.kind == "Synchronized" && condition.status == "False")
     }
 
     /// Whether it ended. The phase is no verdict: machines that powered themselves off were seen as `Failed`.

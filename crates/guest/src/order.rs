@@ -55,8 +55,7 @@ pub fn find(disk: &[u8]) -> Option<(&[u8], BootLimits)> {
         let (length, settling, boot) = (next()?, next()?, next()?);
         let begin = sector * SECTOR + BEGIN.len() + line.len() + 1;
         let (order, rest) = disk.get(begin..)?.split_at_checked(usize::try_from(length).ok()?)?;
-        let limits =
-            BootLimits { settling: Duration::from_secs(settling), boot: Duration::from_secs(boot) };
+        let limits = BootLimits { settling: Duration::from_secs(settling), boot: Duration::from_secs(boot) };
         rest.starts_with(END).then_some((order, limits))
     })
 }

@@ -55,10 +55,7 @@ pub async fn publish(
     let pushed = |error| VmError::Push(Box::new(error));
     let (client, repository) = (&image.source.client, &image.source.manifest.repository);
     let layer = layer(image, programs, context).await?;
-    client
-        .push_blob_file(repository, &layer.path, &layer.digest, layer.size, QUIET)
-        .await
-        .map_err(pushed)?;
+    client.push_blob_file(repository, &layer.path, &layer.digest, layer.size, QUIET).await.map_err(pushed)?;
     let platform = Platform { os: "linux".to_owned(), architecture: "amd64".to_owned(), variant: None };
     let mut machine = Image::scratch(&platform);
     let words = format!("{OWN_ARGUMENTS} {ORDER_ARGUMENT}");

@@ -107,9 +107,12 @@ impl<'a, 's> MachineLog<'a, 's> {
         if let Some(memory) = &console.out_of_memory {
             return format!(": it ran out of memory: {memory}");
         }
-        let lines: Vec<String> =
-            console.tail(TAIL_LINES).iter().map(|line| line.trim().to_owned()).collect();
-        if lines.is_empty() { ": nothing on its console".to_owned() } else { format!(": {}", lines.join(" / ")) }
+        let lines: Vec<String> = console.tail(TAIL_LINES).iter().map(|line| line.trim().to_owned()).collect();
+        if lines.is_empty() {
+            ": nothing on its console".to_owned()
+        } else {
+            format!(": {}", lines.join(" / "))
+        }
     }
 
     fn record(&mut self, record: &str) {

@@ -234,7 +234,8 @@ impl Machine for KubeVirtMachine<'_> {
                 Some(Followed::Ended(End::Infrastructure(why))) => lost(&mut seen, why),
                 Some(Followed::Gone) => lost(&mut seen, "it was removed by another client".to_owned()),
                 Some(Followed::NeverStarted(wait)) => {
-                    let why = wait.map_or_else(|| "the cluster gives no reason".to_owned(), |wait| wait.to_string());
+                    let why = wait
+                        .map_or_else(|| "the cluster gives no reason".to_owned(), |wait| wait.to_string());
                     lost(&mut seen, format!("the machine did not start: {why}"))
                 }
                 Some(Followed::Ended(End::Refused(why))) => RunnerEnd::Failed(LaneFault::of_host(why)),

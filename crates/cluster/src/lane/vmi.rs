@@ -1,7 +1,7 @@
 //! The virtual machine of a lane.
 
-use edgewright_guest::order::ORDER_DISK;
 use edgewright_guest::ROOT_DISK;
+use edgewright_guest::order::ORDER_DISK;
 use edgewright_model::order::{JobRequest, ManifestRef};
 use edgewright_vm::publish::{DISK, INITRD, KERNEL};
 use serde_json::{Value, json};
@@ -47,7 +47,8 @@ pub(crate) fn vmi(
         }
         image
     };
-    let disk = |name: &str, serial: &str| json!({ "name": name, "serial": serial, "disk": { "bus": "virtio" } });
+    let disk =
+        |name: &str, serial: &str| json!({ "name": name, "serial": serial, "disk": { "bus": "virtio" } });
     let memory = format!("{}Mi", hardware.memory_mib);
     let spec = json!({
         "terminationGracePeriodSeconds": 0,

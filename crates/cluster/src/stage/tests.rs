@@ -151,7 +151,8 @@ fn a_pod_of_our_own_ends_with_its_container() {
 
 fn machine(phase: &str, conditions: Value) -> Vmi {
     let status = json!({ "phase": phase, "conditions": conditions });
-    serde_json::from_value(json!({ "metadata": { "name": "ew-1-vm-1" }, "spec": {}, "status": status })).unwrap()
+    serde_json::from_value(json!({ "metadata": { "name": "ew-1-vm-1" }, "spec": {}, "status": status }))
+        .unwrap()
 }
 
 /// A launcher Pod: the console's container is a sidecar.

@@ -107,8 +107,7 @@ impl Job<'_> {
             Ok(Published { manifest, manifest_size, image_size }) => {
                 let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let (key, tools, kept) = (base.digest.clone(), ToolVersions::default(), None);
-                let build =
-                    StepBuild { key, manifest, manifest_size, image_size, duration_ms, tools, kept };
+                let build = StepBuild { key, manifest, manifest_size, image_size, duration_ms, tools, kept };
                 JobOutcome { builds: vec![build], ..outcome }
             }
             Err(fault) => JobOutcome { failure: Some(failed(fault)), ..outcome },

@@ -160,8 +160,7 @@ impl ClusterOptions {
         let namespace = or(self.namespace, DEFAULT_NAMESPACE);
         let machine_namespace = or(self.machine_namespace, DEFAULT_MACHINE_NAMESPACE);
         let name = or(self.name, DEFAULT_NAME);
-        let labels =
-            [("namespace", &namespace), ("machine_namespace", &machine_namespace), ("name", &name)];
+        let labels = [("namespace", &namespace), ("machine_namespace", &machine_namespace), ("name", &name)];
         for (key, label) in labels {
             if !is_label(label) {
                 return fault(format!(

@@ -63,8 +63,7 @@ pub(crate) async fn make(fake: &Fake, registry: &JobRegistry, repository: &str, 
 pub(crate) async fn launch(fake: &Fake, attempt: u32) -> String {
     let suffix = format!("-vm-{attempt}");
     let is_it = |name: &String| name.ends_with(&suffix);
-    let name =
-        fake.until(|fake| fake.names("virtualmachineinstances").into_iter().find(is_it)).await;
+    let name = fake.until(|fake| fake.names("virtualmachineinstances").into_iter().find(is_it)).await;
     let vmi = fake.get("virtualmachineinstances", &name).unwrap();
     let owner = json!([{ "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": name, "uid": vmi["metadata"]["uid"] }]);
     let pod = launcher(&name);
@@ -96,7 +95,8 @@ pub(crate) async fn run(fake: &Fake, name: &str) {
 }
 
 fn checks(order: &[u8]) -> String {
-    let (mut file, console) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let (mut file, console) =
+        (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
     file.write_all(order).unwrap();
     let limits = (Duration::ZERO, Duration::ZERO);
     edgewright_checks::machine::run_in_machine(file.path(), limits, console.path()).unwrap();
@@ -117,9 +117,7 @@ pub(crate) fn evict(fake: &Fake, name: &str) {
 }
 
 fn set_state(fake: &Fake, name: &str, state: &Value) {
-    let container = |name: &str| {
-        json!({ "name": name, "state": state, "image": "", "imageID": "", "ready": true, "restartCount": 0 })
-    };
+    let container = |name: &str| json!({ "name": name, "state": state, "image": "", "imageID": "", "ready": true, "restartCount": 0 });
     let (console, compute) = (container(CONSOLE), container("compute"));
     let status =
         json!({ "phase": "Running", "initContainerStatuses": [console], "containerStatuses": [compute] });

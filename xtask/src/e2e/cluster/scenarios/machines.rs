@@ -28,7 +28,8 @@ pub(super) fn machine(stage: &Stage<'_>) -> anyhow::Result<()> {
     let verdict = &node(&run, MACHINE)?["verdicts"][0];
     ensure!(verdict["inputs"]["profile"] == "kubevirt", "the profile is recorded: {verdict}");
     ensure!(verdict["recorded_on"]["accelerator"] == "tcg", "its processors are emulated: {verdict}");
-    let evidence: Vec<&str> = verdict["evidence"].as_array().into_iter().flatten().map(|piece| text(&piece["name"])).collect();
+    let evidence: Vec<&str> =
+        verdict["evidence"].as_array().into_iter().flatten().map(|piece| text(&piece["name"])).collect();
     for name in ["journal", "console", "runner"] {
         ensure!(evidence.contains(&name), "no evidence `{name}`: {evidence:?}");
     }

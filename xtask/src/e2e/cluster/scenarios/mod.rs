@@ -77,7 +77,8 @@ static SCENARIOS: &[Scenario] = &[
         .with_kubevirt(),
     Scenario::new("machine", "an image passes in a virtual machine of KubeVirt", machines::machine)
         .with_kubevirt(),
-    Scenario::new("machine-check", "a check that fails in a virtual machine", machines::failing).with_kubevirt(),
+    Scenario::new("machine-check", "a check that fails in a virtual machine", machines::failing)
+        .with_kubevirt(),
     Scenario::new("machine-panic", "an image whose kernel panics", machines::panicking).with_kubevirt(),
     Scenario::new("api-server", "the API server is killed while a step runs", killed::api_server).alone(),
 ];
