@@ -1,5 +1,5 @@
-//! The executor on Kubernetes: jobs are Tekton TaskRuns, machines of the lane `container` are Pods, those of the
-//! lane `vm` are KubeVirt's.
+//! The executor on Kubernetes: jobs are Tekton TaskRuns, machines of the lane `container` are Pods, those of
+//! the lane `vm` are KubeVirt's.
 //!
 //! ```text
 //! control ─Executor::run─▶ ClusterExecutor ─ split ─▶ TaskRun + Secret ══ `edgewright job pod` ══▶ serve

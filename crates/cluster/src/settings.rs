@@ -117,7 +117,8 @@ impl Place {
 /// The profile of a lane in a place; none: the lane is not run.
 pub type Lanes = Arc<dyn Fn(Lane) -> Option<(Place, LaneProfile)> + Send + Sync>;
 
-/// The lanes of a cluster: `static` in the job, `container` in a Pod, and with KubeVirt `vm` in a virtual machine.
+/// The lanes of a cluster: `static` in the job, `container` in a Pod, and with KubeVirt `vm` in a virtual
+/// machine.
 pub fn kubernetes_lanes(with_machines: bool) -> Lanes {
     Arc::new(move |lane| match lane {
         Lane::Static => Some((Place::Job, edgewright_lab::lane_profile(lane)?)),

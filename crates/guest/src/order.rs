@@ -6,8 +6,8 @@
 //! edgewright-order-end
 //! ```
 //!
-//! A file of ISO 9660 is in one piece and begins at a sector (ECMA-119, 6.4), so it is found by its first line:
-//! the guest needs no file system for it.
+//! A file of ISO 9660 is in one piece and begins at a sector (ECMA-119, 6.4), so it is found by its first
+//! line: the guest needs no file system for it.
 
 use std::time::Duration;
 

@@ -1,17 +1,16 @@
-//! The serial console of a virtual machine: frames are the check runner's, other lines what the guest printed.
+//! The serial console of a virtual machine: frames are the check runner's, other lines what the guest
+//! printed.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use edgewright_checks::MachineLine;
-use edgewright_guest::STARTING;
 use edgewright_lab::Piece;
 use edgewright_lab::machine::{LaneFault, OnLine};
+use edgewright_lab::remote::{Console, STARTING, Stopped};
 use edgewright_model::Digest;
 use edgewright_model::frame::{Deframer, LogLine};
 use edgewright_process::Stream;
-use edgewright_vm::Stopped;
-use edgewright_vm::console::Console;
 use tokio::time::Instant;
 
 use super::PIECES;
@@ -223,7 +222,7 @@ mod tests {
             over(&[STARTING, "You are in emergency mode", STARTING]).unwrap(),
             "the machine restarted itself before the checks were done: You are in emergency mode"
         );
-        let fatal = format!("{}find the disk", edgewright_guest::FATAL);
+        let fatal = format!("{}find the disk", edgewright_lab::remote::FATAL);
         assert!(over(&[&fatal]).unwrap().starts_with("the image cannot be started: find the disk"));
     }
 }

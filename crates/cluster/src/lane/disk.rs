@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use edgewright_job::ExecutorError;
 use edgewright_lab::machine::LaneFault;
+use edgewright_lab::remote::ARGUMENTS;
 use edgewright_model::order::{Base, JobRequest, LaneOrder, ManifestRef, Task};
 use edgewright_model::outcome::{FailureKind, JobEvent};
 use edgewright_model::spec::{Lane, VmProfile};
 use edgewright_oci::Client;
 use edgewright_process::CancellationToken;
-use edgewright_vm::publish::ARGUMENTS;
 use tokio::sync::mpsc;
 
 use super::image::Start;

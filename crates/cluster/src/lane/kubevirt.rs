@@ -4,12 +4,12 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgewright_guest::order::{BootLimits, pack};
 use edgewright_job::ExecutorError;
 use edgewright_lab::Piece;
 use edgewright_lab::machine::{
     BoxFuture, LaneFault, Machine, MachineFacts, MachineState, OnLine, RunnerEnd, Start,
 };
+use edgewright_lab::remote::{BootLimits, pack};
 use edgewright_model::order::JobRequest;
 use edgewright_model::outcome::JobEvent;
 use edgewright_process::{CancellationToken, Ended};

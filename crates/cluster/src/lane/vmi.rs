@@ -1,9 +1,7 @@
 //! The virtual machine of a lane.
 
-use edgewright_guest::ROOT_DISK;
-use edgewright_guest::order::ORDER_DISK;
+use edgewright_lab::remote::{DISK, INITRD, KERNEL, ORDER_DISK, ROOT_DISK};
 use edgewright_model::order::{JobRequest, ManifestRef};
-use edgewright_vm::publish::{DISK, INITRD, KERNEL};
 use serde_json::{Value, json};
 
 use crate::names::Attempt;

@@ -30,7 +30,7 @@ pub(crate) async fn make(fake: &Fake, registry: &JobRegistry, repository: &str, 
     let access = registry.order(conformance::image_request(9, "hmi").unwrap()).0.registry;
     let client = Client::new(&access).unwrap();
     let mut image = Image::scratch(&"linux/amd64".parse().unwrap());
-    image.add_labels(&[(edgewright_vm::publish::ARGUMENTS.to_owned(), arguments.to_owned())].into());
+    image.add_labels(&[(edgewright_lab::remote::ARGUMENTS.to_owned(), arguments.to_owned())].into());
     let documents = image.documents(Timestamp::UNIX_EPOCH);
     let manifest = ManifestRef {
         repository: repository.parse().unwrap(),
@@ -73,7 +73,7 @@ pub(crate) async fn launch(fake: &Fake, attempt: u32) -> String {
     fake.object("secrets", &name).await;
     set_state(fake, &name, &json!({ "running": { "startedAt": "2026-11-28T12:00:00Z" } }));
     fake.set_status("virtualmachineinstances", &name, json!({ "phase": "Running", "conditions": [] }));
-    fake.write(&pod, &[edgewright_guest::STARTING.to_owned()]);
+    fake.write(&pod, &[edgewright_lab::remote::STARTING.to_owned()]);
     name
 }
 
@@ -89,7 +89,7 @@ pub(crate) async fn run(fake: &Fake, name: &str) {
     let file = base64::engine::general_purpose::STANDARD.decode(file).unwrap();
     // As on the disk that KubeVirt makes.
     let disk = [vec![0; 32 * 2048], file].concat();
-    let order = edgewright_guest::order::find(&disk).unwrap().0.to_vec();
+    let order = edgewright_lab::remote::find(&disk).unwrap().0.to_vec();
     let console = tokio::task::spawn_blocking(move || checks(&order)).await.unwrap();
     fake.write(&launcher(name), &console.lines().map(str::to_owned).collect::<Vec<_>>());
 }

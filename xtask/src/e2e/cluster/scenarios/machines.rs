@@ -18,8 +18,8 @@ const RUN_LIMIT: Duration = Duration::from_mins(10);
 const MACHINE: &str = "machine";
 const VMIS: &str = "virtualmachineinstances";
 
-/// A real image with its own kernel and systemd passes; its order, its machine and its launcher are gone after
-/// it.
+/// A real image with its own kernel and systemd passes; its order, its machine and its launcher are gone
+/// after it.
 pub(super) fn machine(stage: &Stage<'_>) -> anyhow::Result<()> {
     let mut site = site(stage)?;
     let commit = site.commit("a machine")?;
