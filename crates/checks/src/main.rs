@@ -2,13 +2,14 @@
 //!
 //! Exit code: 0 when every check held, 1 when one did not, 2 when the order cannot be run.
 //!
-//! As `edgewright-checks pod`, it is the first process of a container on Kubernetes.
+//! As `edgewright-checks pod`, it is the first process of a container on Kubernetes; as `edgewright-checks
+//! machine-checks`, it runs in a virtual machine of KubeVirt.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use edgewright_checks::{RunLine, RunOrder, RunSummary, run};
 use edgewright_model::error::Chain;
@@ -32,6 +33,25 @@ fn main() -> ExitCode {
             return match edgewright_checks::pod::run_in_pod(Path::new(order), io::stdout()) {
                 Ok(()) => {
                     edgewright_checks::pod::leave();
+                    ExitCode::SUCCESS
+                }
+                Err(message) => {
+                    complain(&message);
+                    rejected()
+                }
+            };
+        }
+        [mode, order, settling, boot] if mode == "machine-checks" => {
+            let limit = |word: &OsString| word.to_str()?.parse().ok().map(Duration::from_secs);
+            let (Some(settling), Some(boot)) = (limit(settling), limit(boot)) else { return rejected() };
+            let console = Path::new(edgewright_checks::machine::CONSOLE);
+            return match edgewright_checks::machine::run_in_machine(
+                Path::new(order),
+                (settling, boot),
+                console,
+            ) {
+                Ok(()) => {
+                    edgewright_checks::machine::leave();
                     ExitCode::SUCCESS
                 }
                 Err(message) => {

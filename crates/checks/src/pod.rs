@@ -95,19 +95,26 @@ pub fn run_in_pod(order: &Path, log: impl Write + Send) -> Result<(), String> {
     let start = Instant::now();
     let json = fs::read(order).map_err(|error| format!("cannot read {}: {error}", order.display()))?;
     let order = RunOrder::parse(&json).map_err(|error| edgewright_model::error::Chain(&error).to_string())?;
-    let log = Log(Mutex::new((Framer::default(), log)));
+    let log = Log::new(log);
     let results = run(&order, |result| log.record(&RunLine::Result(result.clone())));
     let duration_ms = milliseconds(start.elapsed());
     log.record(&RunLine::Summary(RunSummary::of(&results, duration_ms)));
+    evidence(&log, usize::MAX);
+    log.record(&MachineLine::End);
+    Ok(())
+}
+
+/// Gathers evidence and writes it to the log: of each piece at most this many bytes, its end.
+pub(crate) fn evidence(log: &Log<impl Write>, limit: usize) {
     for (name, argv) in EVIDENCE {
         let argv: Vec<String> = argv.iter().map(ToString::to_string).collect();
         // An image without the program has no such piece.
         if let Ok(ended) = exec::run(&argv, GATHERING) {
-            log.record(&MachineLine::Evidence { name: name.to_owned(), text: ended.text() });
+            let mut text = ended.text();
+            text.drain(..text.ceil_char_boundary(text.len().saturating_sub(limit)));
+            log.record(&MachineLine::Evidence { name: name.to_owned(), text });
         }
     }
-    log.record(&MachineLine::End);
-    Ok(())
 }
 
 /// Ends the container, if its init is systemd.
@@ -116,17 +123,26 @@ pub fn leave() {
     let _ = exec::run(&LEAVE.map(str::to_owned), GATHERING);
 }
 
-/// The container's log, as this process writes it.
-struct Log<W>(Mutex<(Framer, W)>);
+/// A log that other processes write to, too.
+pub(crate) struct Log<W>(Mutex<(Framer, W)>);
 
 impl<W: Write> Log<W> {
-    /// Writes each line in one piece, after a line end: the init may have left a line unfinished. A failure
-    /// means that the runtime is gone.
-    fn record(&self, record: &impl Serialize) {
-        let Ok(json) = serde_json::to_string(record) else { return };
+    pub(crate) fn new(out: W) -> Self {
+        Self(Mutex::new((Framer::default(), out)))
+    }
+
+    pub(crate) fn record(&self, record: &impl Serialize) {
+        if let Ok(json) = serde_json::to_string(record) {
+            self.line(&json);
+        }
+    }
+
+    /// Writes each frame of a record in one piece, after a line end: another writer may have left a line
+    /// unfinished. A failure means that the reader is gone.
+    pub(crate) fn line(&self, json: &str) {
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (framer, out) = &mut *log;
-        for line in framer.lines(&json) {
+        for line in framer.lines(json) {
             let _ = out.write_all(format!("\n{line}\n").as_bytes()).and_then(|()| out.flush());
         }
     }

@@ -62,7 +62,7 @@ pub enum RunLine {
     Summary(RunSummary),
 }
 
-/// One record of the runner in a Pod, after its summary.
+/// One record of the runner in a Pod or a machine without a channel, after its summary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case")]
 pub enum MachineLine {
@@ -72,6 +72,17 @@ pub enum MachineLine {
         name: String,
         /// The text.
         text: String,
+    },
+    /// The virtual machine runs: one that hangs is noticed by its silence.
+    Alive {
+        /// Seconds since the runner was started.
+        seconds: u64,
+    },
+    /// The end of the boot, in a virtual machine.
+    Boot {
+        /// Why it did not come to its end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fault: Option<String>,
     },
     /// Nothing follows.
     End,

@@ -1,6 +1,7 @@
 //! The API server: requests with time limits, and one watch for all jobs' objects of a kind.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::names::{PIPELINE_OF, SERVER};
 use crate::pipeline_run::PipelineRun;
 use crate::settings::ClusterSettings;
 use crate::task_run::TaskRun;
+use crate::vmi::Vmi;
 
 /// The time limit of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,14 +31,44 @@ const FIRST_LIST: Duration = Duration::from_secs(20);
 
 /// A namespace of a cluster. Clones share its watches.
 #[derive(Clone)]
-pub(crate) struct Cluster {
-    pub(crate) task_runs: Kind<TaskRun>,
+pub(crate) struct Namespace {
     pub(crate) pods: Kind<Pod>,
+    pub(crate) secrets: Api<Secret>,
+    changes: watch::Receiver<u64>,
+}
+
+/// What a server sees of a cluster: the namespace of its jobs, and that of its virtual machines.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    jobs: Namespace,
+    pub(crate) task_runs: Kind<TaskRun>,
     /// If a Pipeline of the platform builds.
     pub(crate) pipeline_runs: Option<Kind<PipelineRun>>,
-    pub(crate) secrets: Api<Secret>,
+    pub(crate) machines: Machines,
     client: Client,
-    changes: watch::Receiver<u64>,
+}
+
+/// The namespace of virtual machines.
+#[derive(Clone)]
+pub(crate) struct Machines {
+    namespace: Namespace,
+    pub(crate) vmis: Kind<Vmi>,
+}
+
+impl Deref for Cluster {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.jobs
+    }
+}
+
+impl Deref for Machines {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.namespace
+    }
 }
 
 impl std::fmt::Debug for Cluster {
@@ -55,29 +87,35 @@ pub(crate) struct Kind<K: Lookup<DynamicType = ()> + Clone + 'static> {
 }
 
 impl Cluster {
-    /// Watches the objects of the settings' server in its namespace, until the tasks are cancelled.
-    pub(crate) fn start(client: Client, settings: &ClusterSettings) -> Self {
-        let (namespace, server, tasks) = (&settings.namespace, &settings.server, &settings.tasks);
+    /// Watches the objects of the settings' server in its namespace, and its virtual machines in theirs, until
+    /// the tasks are cancelled.
+    pub(crate) fn start(client: Client, settings: &ClusterSettings, has_machines: bool) -> Self {
+        let (server, tasks) = (&settings.server, &settings.tasks);
         let (sender, changes) = watch::channel(0);
         let sender = Arc::new(sender);
         let own = format!("{SERVER}={server}");
+        let within = |namespace: &str| Namespace {
+            pods: Kind::watch("Pods", (&client, namespace, &own), &sender, tasks),
+            secrets: Api::namespaced(client.clone(), namespace),
+            changes: changes.clone(),
+        };
+        let namespace = &settings.namespace;
         let task_runs = Kind::watch("TaskRuns", (&client, namespace, &own), &sender, tasks);
-        let pods = Kind::watch("Pods", (&client, namespace, &own), &sender, tasks);
         let pipeline_runs = settings.build.as_ref().map(|_| {
             let own = format!("{PIPELINE_OF}={server}");
             Kind::watch("PipelineRuns", (&client, namespace, &own), &sender, tasks)
         });
-        let secrets = Api::namespaced(client.clone(), namespace);
-        Self { task_runs, pods, pipeline_runs, secrets, client, changes }
-    }
-
-    pub(crate) fn namespace(&self) -> &str {
-        self.secrets.namespace().unwrap_or_default()
-    }
-
-    /// Is notified when an object of this server changed.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.clone()
+        let jobs = within(namespace);
+        let machines = if has_machines {
+            let other = &settings.machines.namespace;
+            Machines {
+                namespace: if other == namespace { jobs.clone() } else { within(other) },
+                vmis: Kind::watch("virtual machines", (&client, other, &own), &sender, tasks),
+            }
+        } else {
+            Machines { namespace: jobs.clone(), vmis: Kind::none(&client, namespace) }
+        };
+        Self { jobs, task_runs, pipeline_runs, machines, client }
     }
 
     /// Why the cluster does not answer at present.
@@ -93,6 +131,17 @@ impl Cluster {
             Err(Fault::Missing) => Ok(false),
             Err(fault) => Err(fault),
         }
+    }
+}
+
+impl Namespace {
+    pub(crate) fn namespace(&self) -> &str {
+        self.secrets.namespace().unwrap_or_default()
+    }
+
+    /// Is notified when an object of this server changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
     }
 
     /// Creates a Secret; one of the same name is left as it is.
@@ -156,6 +205,12 @@ where
         Self { api, seen, away }
     }
 
+    /// No objects, and no watch.
+    fn none(client: &Client, namespace: &str) -> Self {
+        let api = Api::namespaced(client.clone(), namespace);
+        Self { api, seen: reflector::store().0, away: Arc::default() }
+    }
+
     /// Waits for the first list of objects.
     pub(crate) async fn ready(&self) -> Result<(), Fault> {
         match tokio::time::timeout(FIRST_LIST, self.seen.wait_until_ready()).await {
@@ -165,7 +220,8 @@ where
         }
     }
 
-    fn away(&self) -> Option<Fault> {
+    /// Why the watch does not work at present.
+    pub(crate) fn away(&self) -> Option<Fault> {
         self.away.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -15,6 +15,7 @@ use edgewright_model::spec::Lane;
 use edgewright_model::tools::ToolVersions;
 use edgewright_model::verdict::LaneProfile;
 use edgewright_process::{Backoff, CancellationToken};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt as _};
 use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, timeout};
@@ -27,7 +28,7 @@ use crate::job::Job;
 use crate::names::{OrderId, Part, number_of};
 use crate::probe;
 use crate::segments;
-use crate::settings::{ClusterSettings, JobTools};
+use crate::settings::{ClusterSettings, JobTools, Place};
 use crate::split::Split;
 use crate::stage::Wait;
 use crate::task_run::WAITING;
@@ -86,7 +87,10 @@ impl ClusterExecutor {
     /// An executor whose jobs work with `registry`. It watches its objects, and removes those that no job
     /// needs, until the tasks of the settings are cancelled.
     pub fn new(client: Client, settings: ClusterSettings, registry: JobRegistry) -> Self {
-        let cluster = Cluster::start(client, &settings);
+        let has_machines = Lane::ALL
+            .iter()
+            .any(|lane| (settings.lanes)(*lane).is_some_and(|(place, _)| place == Place::Machine));
+        let cluster = Cluster::start(client, &settings, has_machines);
         let slots = Slots::new(settings.slots, settings.untrusted_slots);
         let (tasks, stop) = (settings.tasks.clone(), settings.tasks.token().clone());
         let (waits, claims) = (Waits::default(), Claims::default());
@@ -116,6 +120,10 @@ impl Inner {
         cancel: &CancellationToken,
     ) -> Result<Claim, ExecutorError> {
         let ready = async {
+            if part == Part::Lane(Lane::Vm) {
+                self.cluster.machines.pods.ready().await?;
+                return self.cluster.machines.vmis.ready().await;
+            }
             self.cluster.task_runs.ready().await?;
             if let Some(kind) = &self.cluster.pipeline_runs {
                 kind.ready().await?;
@@ -127,15 +135,24 @@ impl Inner {
             () = cancel.cancelled() => return Err(ExecutorError::Cancelled),
             ready = ready => ready.map_err(|fault| fault.error("list the jobs in the cluster"))?,
         }
-        let runs = self.cluster.task_runs.all();
-        let pods = self.cluster.pods.all();
-        let mut there: Vec<u32> = runs.iter().filter_map(|run| number_of(&**run, order, part)).collect();
-        if let (Part::Pipeline, Some(kind)) = (part, &self.cluster.pipeline_runs) {
-            there.extend(kind.all().iter().filter_map(|run| number_of(&**run, order, part)));
-        }
-        if part != Part::Job {
-            there.extend(pods.iter().filter_map(|pod| number_of(&**pod, order, part)));
-        }
+        let numbers = |objects: &[Arc<Pod>]| -> Vec<u32> {
+            objects.iter().filter_map(|pod| number_of(&**pod, order, part)).collect()
+        };
+        let cluster = &self.cluster;
+        let there = match part {
+            // The Pods of TaskRuns have the same labels, and so have launchers of machines.
+            Part::Job | Part::Machine => {
+                cluster.task_runs.all().iter().filter_map(|run| number_of(&**run, order, part)).collect()
+            }
+            Part::Pipeline => {
+                let runs = cluster.pipeline_runs.as_ref().map(Kind::all).unwrap_or_default();
+                runs.iter().filter_map(|run| number_of(&**run, order, part)).collect()
+            }
+            Part::Lane(Lane::Vm) => {
+                cluster.machines.vmis.all().iter().filter_map(|vmi| number_of(&**vmi, order, part)).collect()
+            }
+            Part::Lane(_) => numbers(&cluster.pods.all()),
+        };
         Ok(self.claims.claim(order, part, &there))
     }
 
@@ -146,6 +163,9 @@ impl Inner {
             return;
         }
         let name = claim.attempt().name();
+        if claim.attempt().part == Part::Lane(Lane::Vm) {
+            return self.remove_machine(&name).await;
+        }
         let pods = [name.clone(), format!("{name}-pod")];
         let removed = async {
             if let (Part::Pipeline, Some(kind)) = (claim.attempt().part, &self.cluster.pipeline_runs) {
@@ -175,10 +195,32 @@ impl Inner {
         }
     }
 
+    /// Removes a virtual machine, and waits for its end.
+    async fn remove_machine(&self, name: &str) {
+        let machines = &self.cluster.machines.vmis;
+        if let Err(fault) = machines.delete(name, None).await {
+            // What is left is removed later.
+            tracing::warn!(attempt = name, ?fault, "cannot remove a virtual machine, will retry");
+            return;
+        }
+        let mut changes = self.cluster.changes();
+        let gone = async {
+            while machines.get(name).is_some() {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if timeout(GONE, gone).await.is_err() {
+            tracing::warn!(attempt = name, "a virtual machine that was removed does not end");
+        }
+    }
+
     /// Removes the objects that no job needs any more.
     async fn tidy(&self) {
         let runs = self.cluster.task_runs.all();
         let pods = self.cluster.pods.all();
+        let vmis = self.cluster.machines.vmis.all();
         let own = pods.iter().filter(|pod| pod.owner_references().is_empty());
         let pipelines = self.cluster.pipeline_runs.as_ref();
         let of_pipelines = pipelines.map(Kind::all).unwrap_or_default();
@@ -187,12 +229,15 @@ impl Inner {
             .map(|run| run.name_any())
             .chain(own.map(|pod| pod.name_any()))
             .chain(of_pipelines.iter().map(|run| run.name_any()))
+            .chain(vmis.iter().map(|vmi| vmi.name_any()))
             .collect();
         for name in self.claims.to_remove(&there) {
             let removed = if let Some(kind) = pipelines.filter(|kind| kind.get(&name).is_some()) {
                 kind.delete(&name, None).await
             } else if self.cluster.pods.get(&name).is_some() {
                 self.cluster.pods.delete(&name, Some(Duration::ZERO)).await
+            } else if self.cluster.machines.vmis.get(&name).is_some() {
+                self.cluster.machines.vmis.delete(&name, None).await
             } else {
                 self.cluster.task_runs.delete(&name, None).await
             };
@@ -327,7 +372,7 @@ impl Inner {
         let (order, _credential) = self.registry.order(request.clone());
         match self.settings.native.clone().filter(|_| is_native(&request)) {
             Some(worker) => run_native(worker, order, events.clone(), cancel.clone()).await,
-            None => Job { inner: self, request, order, events, cancel }.run().await,
+            None => Job { inner: self, request, order, events, cancel, part: Part::Job }.run().await,
         }
     }
 }

@@ -7,7 +7,7 @@ use edgewright_process::Backoff;
 use futures::StreamExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::cluster::Cluster;
+use crate::cluster::Namespace;
 use crate::stage::{End, Stage, Wait};
 use crate::task_run::WAITING;
 
@@ -62,7 +62,7 @@ pub(crate) enum Followed {
 }
 
 /// Follows an attempt whose objects were created.
-pub(crate) async fn follow(cluster: &Cluster, target: &Target<'_>, sink: &mut dyn Sink) -> Followed {
+pub(crate) async fn follow(cluster: &Namespace, target: &Target<'_>, sink: &mut dyn Sink) -> Followed {
     let mut changes = cluster.changes();
     let waits_until = Instant::now() + WAITING;
     let (mut seen, mut pulls_until) = (false, None);
@@ -113,7 +113,7 @@ enum Over {
 
 /// The container runs, or has run.
 async fn running(
-    cluster: &Cluster,
+    cluster: &Namespace,
     target: &Target<'_>,
     (pod, until): (&str, Instant),
     sink: &mut dyn Sink,
@@ -153,7 +153,7 @@ async fn running(
 }
 
 /// Waits for the end of the container.
-async fn ended(cluster: &Cluster, target: &Target<'_>) -> Over {
+async fn ended(cluster: &Namespace, target: &Target<'_>) -> Over {
     let mut changes = cluster.changes();
     loop {
         changes.mark_unchanged();
@@ -170,7 +170,7 @@ async fn ended(cluster: &Cluster, target: &Target<'_>) -> Over {
 
 /// The container has ended: its log is read to its end, if it is not known yet.
 async fn rest(
-    cluster: &Cluster,
+    cluster: &Namespace,
     target: &Target<'_>,
     (pod, end): (Option<&str>, End),
     sink: &mut dyn Sink,
@@ -188,7 +188,11 @@ async fn rest(
 }
 
 /// Reads a log from its beginning to its end.
-async fn read(cluster: &Cluster, (pod, container): (&str, &str), sink: &mut dyn Sink) -> Result<(), String> {
+async fn read(
+    cluster: &Namespace,
+    (pod, container): (&str, &str),
+    sink: &mut dyn Sink,
+) -> Result<(), String> {
     let lines = cluster.log(pod, container).await.map_err(|fault| format!("{fault:?}"))?;
     let mut lines = std::pin::pin!(lines);
     sink.begin();

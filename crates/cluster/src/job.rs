@@ -73,6 +73,8 @@ pub(crate) struct Job<'a> {
     pub(crate) order: JobOrder,
     pub(crate) events: &'a mpsc::Sender<JobEvent>,
     pub(crate) cancel: &'a CancellationToken,
+    /// The steps, or the machine of an image.
+    pub(crate) part: Part,
 }
 
 impl Job<'_> {
@@ -81,12 +83,17 @@ impl Job<'_> {
         let settings = &self.inner.settings;
         edgewright_job::require_tools(&self.order, &self.inner.tools(self.events, self.cancel).await?)?;
         let id = OrderId::of(&self.request, &settings.server, &settings.image);
-        repeat(self.events, self.cancel, || Box::pin(self.once(&id))).await
+        self.run_as(&id).await
+    }
+
+    /// Runs it as the TaskRuns of an order.
+    pub(crate) async fn run_as(&self, id: &OrderId) -> Result<JobOutcome, ExecutorError> {
+        repeat(self.events, self.cancel, || Box::pin(self.once(id))).await
     }
 
     /// One attempt, with what follows it.
     async fn once(&self, id: &OrderId) -> Result<Attempted<JobOutcome>, ExecutorError> {
-        let claim = self.inner.claim(id, Part::Job, self.cancel).await?;
+        let claim = self.inner.claim(id, self.part, self.cancel).await?;
         let attempted = tokio::select! {
             biased;
             () = self.cancel.cancelled() => {

@@ -1,32 +1,52 @@
-//! The lane `container` in a Pod: the image under test, unmodified, with its own init.
+//! Lanes with machines: `container` in a Pod, `vm` in a virtual machine of KubeVirt; the image under test,
+//! unmodified, with its own init.
 //!
 //! ```text
-//! create the Pod ─▶ it has a node ─▶ the lane begins: Secret with its order ─▶ frames in the Pod's log
+//!             create the Pod ─▶ it has a node ─▶ the lane begins: Secret with its order ─▶ frames in its log
+//! TaskRun ─▶ create the machine ─┘                                            on the serial console ─┘
 //! ```
 //!
-//! The time that a Pod waits for a quota or a node is not the lane's.
+//! The time that a Pod waits for a quota or a node is not the lane's; neither is that to make a machine's
+//! disk.
 
+mod console;
+mod disk;
 pub(crate) mod image;
+mod kubevirt;
 mod machine;
 pub(crate) mod pod;
+mod vmi;
+
+use std::time::Duration;
 
 use edgewright_job::ExecutorError;
+use edgewright_lab::machine::LaneFault;
 use edgewright_lab::run_lane_on;
 use edgewright_model::order::{JobRequest, LaneOrder, ManifestRef, RegistryAccess};
 use edgewright_model::outcome::JobEvent;
+use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{LaneProfile, Verdict};
 use edgewright_oci::Client;
 use edgewright_process::CancellationToken;
 use tokio::sync::mpsc;
 
+use self::kubevirt::KubeVirtMachine;
 use self::machine::PodMachine;
+use self::vmi::Hardware;
 use crate::executor::Inner;
 use crate::job::{Attempted, repeat};
 use crate::names::{OrderId, Part};
+use crate::settings::Place;
 
-/// The profile of lanes in Pods.
-pub(crate) fn profile() -> LaneProfile {
-    LaneProfile { name: machine::PROFILE.to_owned(), semantics: edgewright_checks::RUNNER_SEMANTICS }
+/// What the names of evidence are in verdicts.
+const PIECES: [&str; 2] = ["journal", "failed-units"];
+/// How long a machine may take to end by itself: systemd stops all units before.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// The profile of a lane in a Pod, or in a virtual machine.
+pub(crate) fn profile(place: Place) -> LaneProfile {
+    let name = if place == Place::Machine { kubevirt::PROFILE } else { machine::PROFILE };
+    LaneProfile { name: name.to_owned(), semantics: edgewright_checks::RUNNER_SEMANTICS }
 }
 
 /// Runs a lane on a digest. Do not drop the future: cancel the token, so that the Pod is removed.
@@ -48,7 +68,11 @@ pub(crate) async fn run(
     }
     let order = LaneOrder { keep: false, ..order.clone() };
     let lane = LaneJob { inner, request, order: &order, manifest, client: &client, events, cancel };
-    repeat(events, cancel, || Box::pin(lane.once(&id))).await
+    if order.lane != Lane::Vm {
+        return repeat(events, cancel, || Box::pin(lane.in_pod(&id))).await;
+    }
+    let hardware = disk::make(inner, request, (&order, manifest), (&client, events), cancel).await?;
+    repeat(events, cancel, || Box::pin(lane.in_machine(&id, &hardware))).await
 }
 
 /// A client of the registry.
@@ -73,7 +97,7 @@ struct LaneJob<'a> {
 }
 
 impl LaneJob<'_> {
-    async fn once(&self, id: &OrderId) -> Result<Attempted<Verdict>, ExecutorError> {
+    async fn in_pod(&self, id: &OrderId) -> Result<Attempted<Verdict>, ExecutorError> {
         let Self { inner, request, order, manifest, client, events, cancel } = *self;
         let claim = inner.claim(id, Part::Lane(order.lane), cancel).await?;
         let mut machine = PodMachine::new(inner, request, cancel, claim);
@@ -84,6 +108,35 @@ impl LaneJob<'_> {
                 return Err(ExecutorError::Cancelled);
             }
             prepared = machine.prepare(client, manifest, events) => {
+                if let Err(error) = prepared {
+                    machine.discard().await;
+                    return Err(error);
+                }
+            }
+        }
+        let report = |event| drop(events.try_send(event));
+        let verdict = run_lane_on(&mut machine, order, manifest, (client, cancel), &report).await;
+        Ok(match machine.lost() {
+            Some(why) if !cancel.is_cancelled() => Attempted::Again(why),
+            _ => Attempted::Done(verdict),
+        })
+    }
+
+    async fn in_machine(
+        &self,
+        id: &OrderId,
+        hardware: &Result<Hardware, LaneFault>,
+    ) -> Result<Attempted<Verdict>, ExecutorError> {
+        let Self { inner, request, order, manifest, client, events, cancel } = *self;
+        let claim = inner.claim(id, Part::Lane(order.lane), cancel).await?;
+        let mut machine = KubeVirtMachine::new(inner, request, cancel, claim);
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => {
+                machine.discard().await;
+                return Err(ExecutorError::Cancelled);
+            }
+            prepared = machine.prepare(hardware, events) => {
                 if let Err(error) = prepared {
                     machine.discard().await;
                     return Err(error);

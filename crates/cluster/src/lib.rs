@@ -1,4 +1,5 @@
-//! The executor on Kubernetes: jobs are Tekton TaskRuns, machines of the lane `container` are Pods.
+//! The executor on Kubernetes: jobs are Tekton TaskRuns, machines of the lane `container` are Pods, those of
+//! the lane `vm` are KubeVirt's.
 //!
 //! ```text
 //! control ─Executor::run─▶ ClusterExecutor ─ split ─▶ TaskRun + Secret ══ `edgewright job pod` ══▶ serve
@@ -17,7 +18,8 @@
 //! | `split` | a job as steps and machines |
 //! | [`task_run`] | Tekton's TaskRun, and that of a job |
 //! | `order` | the Secret with a job's order |
-//! | `lane` | the lane `container`: its Pod as a machine |
+//! | [`vmi`] | KubeVirt's VirtualMachineInstance |
+//! | `lane` | lanes: a Pod, or a virtual machine, as the machine of each |
 //! | `stage` | how far an attempt is, from the status of its objects: pure |
 //! | `claims` | which attempts this process works on, and which objects to remove: pure |
 //! | `cluster`, `fault`, `lines` | requests, watches, logs; what the API server refuses |
@@ -55,8 +57,11 @@ pub mod settings;
 mod split;
 mod stage;
 pub mod task_run;
+pub mod vmi;
 
 pub use connect::{ConnectError, connect};
 pub use executor::ClusterExecutor;
 pub use kube::Client;
-pub use settings::{BuildPipeline, ClusterSettings, JobTools, Lanes, Place, Resources, kubernetes_lanes};
+pub use settings::{
+    BuildPipeline, ClusterSettings, JobTools, Lanes, Machines, Place, Resources, kubernetes_lanes,
+};

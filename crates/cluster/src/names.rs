@@ -21,7 +21,7 @@ pub const SERVER: &str = "edgewright.dev/server";
 /// The label of PipelineRuns with the name of the server, in place of [`SERVER`]: Tekton copies labels to
 /// TaskRuns and Pods, which are none of the server's own.
 pub const PIPELINE_OF: &str = "edgewright.dev/pipeline-of";
-/// The label with the part of the job: `job`, or a lane.
+/// The label with the part of the job: `job`, `machine`, or a lane.
 pub const PART: &str = "edgewright.dev/part";
 /// The annotation with the id of the job that made the object.
 pub const JOB: &str = "edgewright.dev/job";
@@ -87,6 +87,8 @@ pub enum Part {
     Job,
     /// One `containerfile` step that a Pipeline of the platform builds.
     Pipeline,
+    /// The machine of an image for KubeVirt: made and pushed.
+    Machine,
     /// One lane.
     Lane(Lane),
 }
@@ -96,6 +98,7 @@ impl fmt::Display for Part {
         match self {
             Self::Job => f.write_str("job"),
             Self::Pipeline => f.write_str("pipeline"),
+            Self::Machine => f.write_str("machine"),
             Self::Lane(lane) => write!(f, "{lane}"),
         }
     }

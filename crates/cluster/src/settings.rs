@@ -43,6 +43,8 @@ pub struct ClusterSettings {
     pub test: Resources,
     /// The Pipeline of the platform that builds `containerfile` steps; none: our own programs do.
     pub build: Option<BuildPipeline>,
+    /// Where and with what virtual machines run.
+    pub machines: Machines,
     /// The programs in our image that decide about the bytes of images.
     pub tools: JobTools,
     /// Files with build secrets.
@@ -96,6 +98,15 @@ impl BuildPipeline {
     }
 }
 
+/// Virtual machines of KubeVirt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machines {
+    /// Their namespace; Pod Security `baseline` is enough for them.
+    pub namespace: String,
+    /// Processors that one reserves, as a Kubernetes quantity. Its memory is the image's choice.
+    pub cpu: String,
+}
+
 /// Requests and limits of a container, as Kubernetes quantities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resources {
@@ -114,16 +125,27 @@ pub enum Place {
     Job,
     /// In a Pod of its own, whose container is the image under test.
     Pod,
+    /// In a virtual machine of KubeVirt.
+    Machine,
+}
+
+impl Place {
+    /// Whether a machine is started for it, apart from the job.
+    pub(crate) const fn is_apart(self) -> bool {
+        matches!(self, Self::Pod | Self::Machine)
+    }
 }
 
 /// The profile of a lane in a place; none: the lane is not run.
 pub type Lanes = Arc<dyn Fn(Lane) -> Option<(Place, LaneProfile)> + Send + Sync>;
 
-/// The lanes that run on Kubernetes alone: `static` in the job, `container` in a Pod.
-pub fn kubernetes_lanes() -> Lanes {
-    Arc::new(|lane| match lane {
+/// The lanes of a cluster: `static` in the job, `container` in a Pod, and with KubeVirt `vm` in a virtual
+/// machine.
+pub fn kubernetes_lanes(with_machines: bool) -> Lanes {
+    Arc::new(move |lane| match lane {
         Lane::Static => Some((Place::Job, edgewright_lab::lane_profile(lane)?)),
-        Lane::Container => Some((Place::Pod, crate::lane::profile())),
+        Lane::Container => Some((Place::Pod, crate::lane::profile(Place::Pod))),
+        Lane::Vm if with_machines => Some((Place::Machine, crate::lane::profile(Place::Machine))),
         _ => None,
     })
 }
@@ -154,20 +176,23 @@ pub(crate) mod tests {
             job: resources("1Gi", "4Gi"),
             test: resources("256Mi", "1Gi"),
             build: None,
+            machines: Machines { namespace: "edgewright-machines".to_owned(), cpu: "1".to_owned() },
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,
-            lanes: kubernetes_lanes(),
+            lanes: kubernetes_lanes(true),
             log: Arc::new(|_, _| {}),
             tasks: Tasks::new(),
         }
     }
 
     #[test]
-    fn lanes_with_a_kernel_are_not_run_here() {
-        let place = |lane| (kubernetes_lanes())(lane).map(|(place, profile)| (place, profile.name));
+    fn lanes_of_devices_are_not_run_here() {
+        let place = |lane| (kubernetes_lanes(true))(lane).map(|(place, profile)| (place, profile.name));
         assert_eq!(place(Lane::Static), Some((Place::Job, "none".to_owned())));
         assert_eq!(place(Lane::Container), Some((Place::Pod, "pod".to_owned())));
-        assert!(Lane::ALL.iter().filter(|lane| lane.has_kernel()).all(|lane| place(*lane).is_none()));
+        assert_eq!(place(Lane::Vm), Some((Place::Machine, "kubevirt".to_owned())));
+        assert!((kubernetes_lanes(false))(Lane::Vm).is_none());
+        assert!(Lane::ALL.iter().filter(|lane| lane.is_update()).all(|lane| place(*lane).is_none()));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! JobRequest ─▶ job: steps, `static` ─▶ TaskRun ─▶ builds, verdicts ─┐
-//!            └▶ lanes: `container`   ─▶ a Pod on the digest ─────────┴▶ JobOutcome
+//!            └▶ lanes: `container`, `vm` ─▶ a machine on the digest ─┴▶ JobOutcome
 //! ```
 
 use edgewright_job::ExecutorError;
@@ -37,7 +37,7 @@ impl Split {
         let (mut machines, mut all, mut base) = (Vec::new(), Vec::new(), None);
         if let Task::Image(task) = &mut job.task {
             all = task.lanes.iter().map(|lane| lane.lane).collect();
-            let of_job = |lane: &LaneOrder| place(lane.lane) != Some(Place::Pod);
+            let of_job = |lane: &LaneOrder| !place(lane.lane).is_some_and(Place::is_apart);
             (task.lanes, machines) = std::mem::take(&mut task.lanes).into_iter().partition(of_job);
             base = match &task.base {
                 Base::Manifest(manifest) => Some(manifest.clone()),

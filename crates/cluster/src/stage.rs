@@ -4,6 +4,7 @@ use edgewright_process::Ended;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 
 use crate::task_run::{CONTAINER, TaskRun};
+use crate::vmi::{COMPUTE, CONSOLE, Vmi};
 
 /// The exit code of a process that SIGKILL ended, as runtimes report it.
 const KILLED: i32 = 128 + 9;
@@ -121,8 +122,51 @@ pub(crate) fn of_pod(pod: &Pod, name: &str) -> Stage {
     }
 }
 
+/// How far a virtual machine is. Its phase is no verdict, only its end.
+pub(crate) fn of_machine(vmi: &Vmi, launcher: Option<&Pod>) -> Stage {
+    let status = launcher.and_then(|pod| pod.status.as_ref());
+    let ran = status.and_then(|status| container(status, CONSOLE)).is_some_and(has_run);
+    let pod = launcher.and_then(|pod| pod.metadata.name.clone()).filter(|_| ran);
+    if let Some(reason) = launcher.and_then(disrupted) {
+        return Stage::Ended { pod, end: End::Infrastructure(reason) };
+    }
+    if vmi.has_ended() {
+        let compute = status.and_then(|status| container(status, COMPUTE)).and_then(terminated);
+        let end = match compute {
+            Some(End::OutOfMemory) => {
+                End::Infrastructure("the process of the virtual machine reached its memory limit".to_owned())
+            }
+            Some(end @ (End::Infrastructure(_) | End::Refused(_))) => end,
+            _ if pod.is_none() => {
+                End::Infrastructure("the virtual machine ended before it was started".to_owned())
+            }
+            _ => End::Process(Ended::Code(0)),
+        };
+        return Stage::Ended { pod, end };
+    }
+    match pod {
+        Some(pod) => Stage::Runs { pod },
+        None => Stage::Waits(status.and_then(pod_waits).or_else(|| machine_waits(vmi))),
+    }
+}
+
+/// Why a virtual machine without a Pod does not start.
+fn machine_waits(vmi: &Vmi) -> Option<Wait> {
+    let condition = vmi.not_synchronized()?;
+    let message = one_line(&condition.message);
+    Some(if message.contains("exceeded quota") {
+        Wait::Quota(message)
+    } else if condition.reason.contains("Image") {
+        Wait::Image(message)
+    } else {
+        Wait::Other(format!("{}: {message}", condition.reason))
+    })
+}
+
 fn container<'s>(status: &'s PodStatus, name: &str) -> Option<&'s ContainerStatus> {
-    status.container_statuses.as_ref()?.iter().find(|container| container.name == name)
+    // Sidecars are init containers.
+    let all = [&status.container_statuses, &status.init_container_statuses];
+    all.into_iter().flatten().flatten().find(|container| container.name == name)
 }
 
 fn has_run(container: &ContainerStatus) -> bool {

@@ -10,7 +10,7 @@ use kube::core::NamespaceResourceScope;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::names::Attempt;
+use crate::names::{Attempt, Part};
 use crate::settings::{ClusterSettings, Resources};
 
 /// Where the order is in a job's Pod.
@@ -171,6 +171,9 @@ pub(crate) fn task_run(
     command.extend(["--order".to_owned(), order, "--report".to_owned(), format!("$(results.{REPORT}.path)")]);
     command.extend(["--digest".to_owned(), format!("$(results.{DIGEST}.path)")]);
     command.extend(["--work".to_owned(), WORK.to_owned()]);
+    if attempt.part == Part::Machine {
+        command.push("--machine".to_owned());
+    }
     for id in secrets {
         command.extend(["--secret".to_owned(), format!("{id}={ORDER_FOLDER}/{}", secret_key(id))]);
     }
@@ -235,7 +238,7 @@ mod tests {
     use edgewright_job::conformance::image_request;
 
     use super::*;
-    use crate::names::{OrderId, Part};
+    use crate::names::OrderId;
     use crate::settings::tests::sample;
 
     #[test]

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Place, Resources};
+use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Machines, Place, Resources};
 use edgewright_job::{
     Behaviour, BuildSecrets, JobRegistry, SimulatedExecutor, conformance, simulated_profile,
 };
@@ -156,6 +156,7 @@ impl World {
             job: small.clone(),
             test: small,
             build: None,
+            machines: Machines { namespace: self.namespace.clone(), cpu: "100m".into() },
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,

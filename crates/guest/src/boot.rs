@@ -2,7 +2,7 @@
 //! the agent, and becomes the image's init.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_move};
 
-use crate::{CHECKS, FATAL, FOLDER, GUEST, INITRD_FOLDER, MODULES, ROOT_DISK};
+use crate::order::{self, MAX_DISK_BYTES, ORDER_ARGUMENT, ORDER_DISK, ORDER_FILE};
+use crate::{CHECKS, FATAL, FOLDER, GUEST, INITRD_FOLDER, MODULES, ROOT_DISK, STARTING};
 
 /// How long to wait for the disk with the root: an emulated processor is slow.
 const DISK_TIMEOUT: Duration = Duration::from_mins(1);
@@ -45,17 +46,16 @@ fn start() -> Result<Fault, Fault> {
         attach(kind, path, kind, MountFlags::empty(), "")?;
     }
     load_modules();
-    overlay(&root_disk()?)?;
+    overlay(&disk(ROOT_DISK)?)?;
     bring_programs(Path::new(ROOT))?;
     enter()?;
-    let agent = Path::new(FOLDER).join(GUEST);
-    // A leading `@` protects a process from systemd, as for other programs of an initramfs.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the guest has no async runtime; it lives as long as the guest"
-    )]
-    let started = Command::new(&agent).arg0("@edgewright-guest").arg("agent").spawn();
-    started.map_err(|error| ("start the agent".to_owned(), error))?;
+    let arguments = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    if arguments.split_whitespace().any(|word| word == ORDER_ARGUMENT) {
+        complain(STARTING);
+        start_checks()?;
+    } else {
+        start_beside(GUEST, &["agent".to_owned()])?;
+    }
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for init in INITS {
         // Returns only if it fails.
@@ -67,6 +67,31 @@ fn start() -> Result<Fault, Fault> {
         }
     }
     Ok((format!("none of {} can be started", INITS.join(", ")), last))
+}
+
+/// Starts the check runner with the order of the disk; its results go to the console.
+fn start_checks() -> Result<(), Fault> {
+    let device = disk(ORDER_DISK)?;
+    let mut bytes = Vec::new();
+    let read = fs::File::open(&device).and_then(|file| file.take(MAX_DISK_BYTES).read_to_end(&mut bytes));
+    read.map_err(|error| ("read the order's disk".to_owned(), error))?;
+    let missing = || ("find the order".to_owned(), io::Error::other("its disk has none"));
+    let (order, limits) = order::find(&bytes).ok_or_else(missing)?;
+    fs::write(ORDER_FILE, order).map_err(|error| ("write the order".to_owned(), error))?;
+    let [settling, boot] = [limits.settling, limits.boot].map(|limit| limit.as_secs().to_string());
+    start_beside(CHECKS, &["machine-checks".to_owned(), ORDER_FILE.to_owned(), settling, boot])
+}
+
+/// Starts one of our programs, which lives beside the image's init.
+fn start_beside(program: &str, words: &[String]) -> Result<(), Fault> {
+    // A leading `@` protects a process from systemd, as for other programs of an initramfs.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the guest has no async runtime; it lives as long as the guest"
+    )]
+    let started =
+        Command::new(Path::new(FOLDER).join(program)).arg0(format!("@{program}")).args(words).spawn();
+    started.map(drop).map_err(|error| (format!("start {program}"), error))
 }
 
 fn environment() -> [(&'static str, &'static str); 3] {
@@ -95,21 +120,21 @@ fn load_modules() {
     }
 }
 
-/// The disk with the root, by its serial number.
-fn root_disk() -> Result<PathBuf, Fault> {
+/// A disk by its serial number.
+fn disk(wanted: &str) -> Result<PathBuf, Fault> {
     let until = Instant::now() + DISK_TIMEOUT;
     loop {
         for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
             let serial = fs::read_to_string(entry.path().join("serial")).unwrap_or_default();
             let device = Path::new("/dev").join(entry.file_name());
             // The serial number of a virtio disk has at most 20 characters.
-            if serial.trim_end() == ROOT_DISK && device.exists() {
+            if serial.trim_end() == wanted && device.exists() {
                 return Ok(device);
             }
         }
         if Instant::now() >= until {
             let error = io::Error::other("no virtio disk: virtio_pci and virtio_blk are needed");
-            return Err(("find the root".to_owned(), error));
+            return Err((format!("find the disk {wanted}"), error));
         }
         std::thread::sleep(PAUSE);
     }

@@ -13,6 +13,7 @@
 //! | `entry` | leaves the agent's unit for the image's own init |
 //! | `agent` | runs programs for the host |
 //! | [`forward`] | connections of the guest to the host, over the channel |
+//! | [`order`] | the order of a machine without a channel |
 //! | `session` | one program: pipes or a terminal |
 
 mod agent;
@@ -20,6 +21,7 @@ mod boot;
 mod entry;
 pub mod forward;
 pub mod frame;
+pub mod order;
 mod session;
 
 pub use agent::agent;
@@ -43,5 +45,7 @@ pub const ROOT_DISK: &str = "edgewright-root";
 pub const INITRD_FOLDER: &str = "/edgewright";
 /// The modules of our initramfs, in loading order, one path in a line.
 pub const MODULES: &str = "/edgewright/modules";
+/// What the first process writes to the console of a machine without a channel: once for each start.
+pub const STARTING: &str = "edgewright-guest: starting the image";
 /// What the first process writes to the console before its reason, where it cannot start the image.
 pub const FATAL: &str = "edgewright-guest: cannot start the image: ";

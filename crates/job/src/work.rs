@@ -57,6 +57,9 @@ pub struct WorkSettings {
     pub killed: Vec<JobId>,
     /// Build secrets by id.
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Whether images are not built and tested, but become machines for KubeVirt: that of the order's base is
+    /// pushed, and is the only build of the outcome.
+    pub publishes_machines: bool,
 }
 
 impl std::fmt::Debug for WorkSettings {
@@ -227,6 +230,7 @@ mod tests {
             host_etc: "/etc".into(),
             killed: Vec::new(),
             secrets: BTreeMap::new(),
+            publishes_machines: false,
         })
     }
 

@@ -19,6 +19,7 @@
 //! | `profile` | the facts about lanes that verdicts depend on, or only record |
 //! | `verdict` | from the check runner's results to the result of a lane |
 //! | `evidence` | journal, failed units, console, runner output |
+//! | [`remote`] | machines that are made here and started elsewhere |
 //! | [`mod@reap`] | cleanup after killed jobs |
 
 pub mod container;
@@ -29,6 +30,7 @@ pub mod lane;
 pub mod machine;
 mod profile;
 pub mod reap;
+pub mod remote;
 mod static_lane;
 mod verdict;
 pub mod vm;
@@ -40,7 +42,7 @@ pub use error::LabError;
 pub use evidence::{Piece, bound, keep_end};
 pub use lane::{Events, LabContext, run_lane, run_lane_on, runner_order};
 pub use profile::lane_profile;
-pub use vm::VmHost;
+pub use vm::{VmHost, publish_machine};
 
 pub use reap::{Reaped, reap, reap_job};
 

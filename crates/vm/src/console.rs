@@ -31,7 +31,8 @@ pub struct Console {
 }
 
 impl Console {
-    pub(crate) fn push(&mut self, line: &str) {
+    /// Adds a line.
+    pub fn push(&mut self, line: &str) {
         self.text.extend_from_slice(line.as_bytes());
         self.text.push(b'\n');
         // Cut rarely.

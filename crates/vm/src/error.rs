@@ -31,6 +31,9 @@ pub enum VmError {
     /// The registry does not give the image.
     #[error("cannot pull the image")]
     Pull(#[source] Box<ClientError>),
+    /// The registry does not take a machine.
+    #[error("cannot push the machine")]
+    Push(#[source] Box<ClientError>),
     /// A layer is malformed, or the disk is full.
     #[error("cannot read the image's layers")]
     Layers(#[source] LayerError),

@@ -202,7 +202,7 @@ impl Reader<'_> {
 
 /// The names in a listing, after its header `NID TYPE FILENAME`.
 fn names(listing: &str) -> Vec<String> {
-    let mut lines = listing.lines().skip_while(|line| !line.trim_start().starts_with("NID"));
+    let mut lines = listing.lines().skip_while(|line| !line.trim_start().starts_with("NID TYPE"));
     lines.next();
     let name = |line: &str| {
         let rest = line.trim_start().split_once(char::is_whitespace)?.1.trim_start();
@@ -269,7 +269,8 @@ mod tests {
 
     #[test]
     fn listings_are_read() {
-        let listing = "Path : /usr/lib/modules\nSize: 65  On-disk size: 65  directory\n\n       NID TYPE  FILENAME\n   \
+        let listing = "Path : /usr/lib/modules\nSize: 65  On-disk size: 65  directory\n\
+                       NID: 48   Links: 3   Layout: 2   Compression ratio: 100.00%\nUid: 0   Gid: 0\n\n       NID TYPE  FILENAME\n   \
                        2151021    2  .\n   1067904    2  ..\n   2160081    2  6.12.117+deb13\n   21    1  a b\n";
         assert_eq!(names(listing), ["6.12.117+deb13", "a b"]);
         assert!(names("<E> erofs: read inode failed").is_empty());

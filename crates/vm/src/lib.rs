@@ -28,12 +28,13 @@
 //! | [`channel`] | runs programs in the guest |
 //! | [`forward`] | the host's end of connections that a guest makes over the channel |
 //! | `console` | the bounded end of what the guest printed |
+//! | [`publish`] | an image's machine as a container image, for KubeVirt |
 //! | `qmp` | how QEMU reports why a machine ended |
 
 pub mod acceleration;
 pub mod channel;
 pub mod config;
-mod console;
+pub mod console;
 pub mod cpio;
 pub mod device;
 mod disk;
@@ -44,6 +45,7 @@ pub mod image;
 mod kernel;
 pub mod machine;
 mod modules;
+pub mod publish;
 mod qmp;
 mod tools;
 

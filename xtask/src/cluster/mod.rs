@@ -64,7 +64,7 @@ Commands:
 
 Options:
   --state FOLDER  where the cluster's files are; each folder has its own cluster [default: target/cluster]
-  --kubevirt      with KubeVirt: in preparation, its operator was not seen to start yet";
+  --kubevirt      with KubeVirt; its virtual machines are emulated";
 
 /// Runs a command.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {

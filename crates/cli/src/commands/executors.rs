@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use edgewright_cluster::{
-    BuildPipeline, ClusterExecutor, ClusterSettings, JobTools, Resources, kubernetes_lanes,
+    BuildPipeline, ClusterExecutor, ClusterSettings, JobTools, Machines, Resources, kubernetes_lanes,
 };
 use edgewright_job::{BuildSecrets, Executor, JobRegistry, LocalExecutor, LocalSettings, MixedExecutor};
 use edgewright_model::Digest;
@@ -112,10 +112,11 @@ fn cluster_settings(
             revision,
             service_account,
         }),
+        machines: Machines { namespace: table.machine_namespace.clone(), cpu: table.machine_cpu.clone() },
         tools: JobTools::Printed(words(&[PROGRAM, "job", "tools"])),
         secrets: local.secrets.clone(),
         native: local.native.clone(),
-        lanes: kubernetes_lanes(),
+        lanes: kubernetes_lanes(table.runs.contains(&ClusterWork::Vm)),
         log: Arc::clone(&local.log),
         tasks,
     }
@@ -140,6 +141,8 @@ mod tests {
         };
         let all = [ClusterWork::Jobs, ClusterWork::Container];
         assert_eq!([Lane::Static, Lane::Container, Lane::Vm].map(|lane| placed(&all, lane)), [2, 2, 1]);
+        let machines = [ClusterWork::Jobs, ClusterWork::Vm];
+        assert_eq!([Lane::Container, Lane::Vm].map(|lane| placed(&machines, lane)), [1, 2]);
         let jobs = [ClusterWork::Jobs];
         assert_eq!([Lane::Static, Lane::Container].map(|lane| placed(&jobs, lane)), [2, 1]);
         let tests = [ClusterWork::Container];

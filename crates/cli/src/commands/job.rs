@@ -157,6 +157,7 @@ pub(crate) async fn in_pod(args: &JobPodArgs, global: &Global) -> Result<End, Fa
     let mut settings =
         work_settings(&args.work, secrets, edgewright_server::DEFAULT_STORAGE_MIB, &environment);
     settings.in_sandbox = true;
+    settings.publishes_machines = args.machine;
     let worker = JobWorker::new(settings);
     let results =
         edgewright_cluster::in_pod::Results { report: &args.report, digest: args.digest.as_deref() };
@@ -219,6 +220,7 @@ fn work_settings(
         host_etc: "/etc".into(),
         killed: Vec::new(),
         secrets,
+        publishes_machines: false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What an image starts as process 1: its config in the registry.
 
+use std::collections::BTreeMap;
+
 use edgewright_job::ExecutorError;
 use edgewright_lab::machine::StartCommand;
 use edgewright_model::error::Chain;
@@ -20,6 +22,7 @@ pub(crate) struct Start {
     entrypoint: Option<Vec<String>>,
     cmd: Option<Vec<String>>,
     user: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,6 +61,11 @@ impl Start {
         let user = self.user.as_deref().unwrap_or_default();
         let name = user.split(':').next().unwrap_or_default();
         (!matches!(name, "" | "root" | "0")).then_some(user)
+    }
+
+    /// The image's labels.
+    pub(crate) fn labels(self) -> BTreeMap<String, String> {
+        self.labels.unwrap_or_default()
     }
 
     /// For messages.

@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::image::Start;
-use super::pod;
+use super::{LEAVING, PIECES, pod};
 use crate::claims::Claim;
 use crate::executor::Inner;
 use crate::follow::{Followed, Sink, Target, follow};
@@ -32,8 +32,6 @@ use crate::task_run::WAITING;
 
 /// The name of this kind of machine in verdicts.
 pub(crate) const PROFILE: &str = "pod";
-/// What the names of evidence are in verdicts.
-const PIECES: [&str; 2] = ["journal", "failed-units"];
 
 /// A Pod of a lane.
 #[derive(Debug)]
@@ -257,8 +255,6 @@ impl Machine for PodMachine<'_> {
 
 /// Whether a Pod ends by itself, now that its checks are done.
 async fn has_ended(inner: &Inner, claim: &Claim) -> bool {
-    /// systemd stops all units before it ends.
-    const LEAVING: Duration = Duration::from_secs(10);
     let name = claim.attempt().name();
     let mut changes = inner.cluster.changes();
     let ended = async {
@@ -299,6 +295,8 @@ impl<'a, 's> PodLog<'a, 's> {
                     self.seen.pieces.push(Piece::text(name, text.into_bytes()));
                 }
             }
+            // Pods do not boot, and the cluster knows whether they run.
+            Ok(MachineLine::Boot { .. } | MachineLine::Alive { .. }) => {}
             Err(_) => {
                 self.has_summary |= record.starts_with("{\"line\":\"summary\"");
                 (self.on_line)(Stream::Stdout, record);

@@ -148,3 +148,64 @@ fn a_pod_of_our_own_ends_with_its_container() {
         json!({ "phase": "Failed", "initContainerStatuses": [container("runner", ended(1, "Error"))] });
     assert_eq!(end(of(init)), End::Infrastructure("`runner` ended with exit code 1: no message".to_owned()));
 }
+
+fn machine(phase: &str, conditions: Value) -> Vmi {
+    let status = json!({ "phase": phase, "conditions": conditions });
+    serde_json::from_value(json!({ "metadata": { "name": "ew-1-vm-1" }, "spec": {}, "status": status }))
+        .unwrap()
+}
+
+/// A launcher Pod: the console's container is a sidecar.
+fn launcher(console: Value, compute: Value) -> Pod {
+    pod(json!({
+        "phase": "Running",
+        "initContainerStatuses": [container(CONSOLE, console)],
+        "containerStatuses": [container(COMPUTE, compute)],
+    }))
+}
+
+#[test]
+fn a_machine_runs_when_its_console_can_be_read_and_its_phase_is_no_verdict() {
+    let running = || json!({ "running": { "startedAt": "2026-11-28T12:00:00Z" } });
+    let starting = || json!({ "waiting": { "reason": "PodInitializing" } });
+    let scheduling = machine("Scheduling", json!([]));
+    assert_eq!(of_machine(&scheduling, None), Stage::Waits(None));
+    assert_eq!(of_machine(&scheduling, Some(&launcher(starting(), starting()))), Stage::Waits(None));
+    let runs = Stage::Runs { pod: "ew-1-pod".to_owned() };
+    let phase = machine("Running", json!([]));
+    assert_eq!(of_machine(&phase, Some(&launcher(running(), running()))), runs);
+    for phase in ["Succeeded", "Failed"] {
+        let pod = launcher(running(), ended(0, "Completed"));
+        let over = of_machine(&machine(phase, json!([])), Some(&pod));
+        let end = End::Process(Ended::Code(0));
+        assert_eq!(over, Stage::Ended { pod: Some("ew-1-pod".to_owned()), end }, "{phase}");
+    }
+    let over = |compute| end(of_machine(&machine("Failed", json!([])), Some(&launcher(running(), compute))));
+    assert!(matches!(over(ended(137, "OOMKilled")), End::Infrastructure(_)));
+    assert!(matches!(end(of_machine(&machine("Failed", json!([])), None)), End::Infrastructure(_)));
+}
+
+#[test]
+fn what_a_machine_waits_for_is_its_own_or_its_pods_reason() {
+    let waits = |reason: &str, message: &str| {
+        let condition =
+            json!([{ "type": "Synchronized", "status": "False", "reason": reason, "message": message }]);
+        let Stage::Waits(Some(wait)) = of_machine(&machine("Pending", condition), None) else {
+            panic!("it waits")
+        };
+        wait
+    };
+    let quota = "failed to create virtual machine pod: exceeded quota: full";
+    assert_eq!(waits("FailedCreate", quota), Wait::Quota(quota.to_owned()));
+    assert_eq!(waits("ImagePullBackOff", "back-off"), Wait::Image("back-off".to_owned()));
+    assert_eq!(
+        waits("FailedCreate", "needs a privileged namespace"),
+        Wait::Other("FailedCreate: needs a privileged namespace".to_owned())
+    );
+    let pulling = json!({ "waiting": { "reason": "ErrImagePull", "message": "not found" } });
+    let pod = launcher(pulling, json!({ "waiting": { "reason": "PodInitializing" } }));
+    let Stage::Waits(Some(wait)) = of_machine(&machine("Scheduling", json!([])), Some(&pod)) else {
+        panic!("it waits")
+    };
+    assert_eq!(wait, Wait::Image("not found".to_owned()));
+}

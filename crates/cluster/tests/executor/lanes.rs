@@ -3,7 +3,7 @@
 use super::*;
 
 /// A registry of this process, and a job's worker that pushes to it.
-async fn registry(folder: &std::path::Path) -> (JobRegistry, edgewright_registry::Registry) {
+pub(crate) async fn registry(folder: &std::path::Path) -> (JobRegistry, edgewright_registry::Registry) {
     use edgewright_registry::{NoReservedTags, Open, Registry, RegistrySettings};
     let settings = RegistrySettings::new(folder.join("registry"));
     let registry =
@@ -21,7 +21,7 @@ async fn registry(folder: &std::path::Path) -> (JobRegistry, edgewright_registry
 }
 
 /// A request whose lane has a check that holds.
-fn checked(number: u128) -> JobRequest {
+pub(crate) fn checked(number: u128) -> JobRequest {
     let mut request = request(number);
     let Task::Image(task) = &mut request.task else { panic!("it is an image") };
     let checks = json!([{ "id": "works", "assert": { "kind": "command", "argv": ["true"], "exit": 0 }, "within": "10s" }]);

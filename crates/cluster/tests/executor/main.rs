@@ -5,12 +5,13 @@
 
 mod fake;
 mod lanes;
+mod machines;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Place, Resources};
+use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Machines, Place, Resources};
 use edgewright_job::conformance::{self, admitted, image_request};
 use edgewright_job::{
     Admission, BuildSecrets, Demand, EVENTS, Executor as _, ExecutorError, JobCredential, JobCredentials,
@@ -43,7 +44,7 @@ impl Server {
 
     /// Its lanes are Pods.
     fn testing_in_pods(fake: &Fake, registry: JobRegistry) -> Self {
-        Self::with(fake, registry, |settings| settings.lanes = edgewright_cluster::kubernetes_lanes())
+        Self::with(fake, registry, |settings| settings.lanes = edgewright_cluster::kubernetes_lanes(false))
     }
 
     fn with(fake: &Fake, registry: JobRegistry, change: impl FnOnce(&mut ClusterSettings)) -> Self {
@@ -64,6 +65,7 @@ impl Server {
             job: small.clone(),
             test: small,
             build: None,
+            machines: Machines { namespace: "machines".into(), cpu: "100m".into() },
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,

@@ -1,18 +1,21 @@
 //! One job: build → push → lanes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edgewright_build::BuildContext;
+use edgewright_lab::machine::LaneFault;
 use edgewright_lab::{Engine, LabContext, PodmanHost, StorageBounds, VmHost, WORK_ENVIRONMENT, run_lane};
 use edgewright_model::error::Chain;
-use edgewright_model::order::{ImageTask, JOB_ENVIRONMENT, JobOrder, StepAction, Task};
-use edgewright_model::outcome::{JobFailure, JobOutcome, Phase};
+use edgewright_model::order::{Base, ImageTask, JOB_ENVIRONMENT, JobOrder, StepAction, Task};
+use edgewright_model::outcome::{JobFailure, JobOutcome, Phase, StepBuild};
+use edgewright_model::tools::ToolVersions;
 use edgewright_oci::Client;
 use edgewright_oci::index::Cache;
 use edgewright_process::{CancellationToken, ProcessContext};
 use edgewright_sandbox::ToolImage;
 use edgewright_vm::Programs;
+use edgewright_vm::publish::Published;
 
 use super::WorkSettings;
 use super::place::Place;
@@ -49,6 +52,7 @@ impl Job<'_> {
                     Err(failure) => JobOutcome { failure: Some(failure), ..empty },
                 }
             }
+            Task::Image(task) if self.settings.publishes_machines => self.machine(task, empty).await,
             Task::Image(task) => self.image(task, empty).await,
         }
     }
@@ -83,6 +87,31 @@ impl Job<'_> {
             tracing::warn!(error = %Chain(&error), "cannot remove earlier images of lanes");
         }
         outcome
+    }
+
+    /// Makes the machine of the order's base.
+    async fn machine(&self, task: &ImageTask, outcome: JobOutcome) -> JobOutcome {
+        let failed = |fault: LaneFault| JobFailure {
+            kind: fault.kind,
+            phase: Phase::Test,
+            message: fault.message,
+            hint: None,
+            output: Vec::new(),
+        };
+        let Base::Manifest(base) = &task.base else {
+            let fault = LaneFault::of_host("the order has no image to make a machine of".to_owned());
+            return JobOutcome { failure: Some(failed(fault)), ..outcome };
+        };
+        let begun = Instant::now();
+        match edgewright_lab::publish_machine(base, &self.lab_context().await).await {
+            Ok(Published { manifest, manifest_size, image_size }) => {
+                let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let (key, tools, kept) = (base.digest.clone(), ToolVersions::default(), None);
+                let build = StepBuild { key, manifest, manifest_size, image_size, duration_ms, tools, kept };
+                JobOutcome { builds: vec![build], ..outcome }
+            }
+            Err(fault) => JobOutcome { failure: Some(failed(fault)), ..outcome },
+        }
     }
 
     /// The environment that identifies every process of the job, and the token that ends them.

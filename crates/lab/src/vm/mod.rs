@@ -7,6 +7,7 @@
 //! | `boot` | whether the boot came to its end |
 //! | `evidence` | journal, failed units and console of a virtual machine |
 //! | `lines` | lines of the channel's bytes |
+//! | `publish` | machines for KubeVirt |
 //! | [`kept`] | virtual machines that were started with `--keep` |
 
 mod boot;
@@ -15,5 +16,7 @@ pub mod host;
 pub mod kept;
 mod lines;
 pub(crate) mod machine;
+mod publish;
 
 pub use host::VmHost;
+pub use publish::publish_machine;

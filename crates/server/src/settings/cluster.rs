@@ -15,6 +15,10 @@ const DEFAULT_NAME: &str = "edgewright";
 const DEFAULT_PARALLEL: u16 = 32;
 /// The namespace of jobs by default.
 const DEFAULT_NAMESPACE: &str = "edgewright-jobs";
+/// The namespace of virtual machines by default.
+const DEFAULT_MACHINE_NAMESPACE: &str = "edgewright-machines";
+/// What a virtual machine reserves by default.
+const MACHINE_CPU: &str = "1";
 /// The longest name of a server, a namespace, or an account, in bytes (RFC 1123 label).
 const LABEL_LIMIT: usize = 63;
 /// The revision of a Pipeline that builds, by default.
@@ -32,6 +36,8 @@ pub enum ClusterWork {
     Jobs,
     /// The lane `container`.
     Container,
+    /// The lane `vm`, by KubeVirt.
+    Vm,
 }
 
 impl ClusterWork {
@@ -40,13 +46,14 @@ impl ClusterWork {
         match self {
             Self::Jobs => None,
             Self::Container => Some(Lane::Container),
+            Self::Vm => Some(Lane::Vm),
         }
     }
 }
 
 impl Kind for Vec<ClusterWork> {
-    const NAME: &'static str = "list of `\"jobs\"` and `\"container\"`";
-    const EXAMPLE: &'static str = "[\"jobs\", \"container\"]";
+    const NAME: &'static str = "list of `\"jobs\"`, `\"container\"` and `\"vm\"`";
+    const EXAMPLE: &'static str = "[\"jobs\", \"container\", \"vm\"]";
 }
 
 described! {
@@ -57,13 +64,18 @@ described! {
         /// Our own image, in which jobs run, by digest: server and jobs must be the same build. Without it,
         /// no cluster is used.
         pub image: Option<String> { Restart, flag: "--cluster-image", default: "none", range: "HOST/NAME@DIGEST", example: "\"r.example/ew@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"" }
-        /// What runs in the cluster. Everything else runs on this host.
+        /// What runs in the cluster. Everything else runs on this host. `vm` needs KubeVirt.
         pub runs: Option<Vec<ClusterWork>> { Restart, default: "`[\"jobs\", \"container\"]`" }
         /// How many jobs have objects in the cluster at the same time. Its scheduler and its quota decide how
         /// many of them run.
         pub parallel: Option<u16> { Restart, default: DEFAULT_PARALLEL.to_string(), range: "1 to 65535", example: "100" }
         /// Namespace of jobs and of images under test.
         pub namespace: Option<String> { Restart, default: DEFAULT_NAMESPACE, example: "\"plant-jobs\"" }
+        /// Namespace of virtual machines. It may be that of jobs.
+        pub machine_namespace: Option<String> { Restart, default: DEFAULT_MACHINE_NAMESPACE, example: "\"plant-machines\"" }
+        /// Processors that a virtual machine reserves, as a Kubernetes quantity. Its memory is the image's
+        /// choice.
+        pub machine_cpu: Option<String> { Restart, default: MACHINE_CPU, example: "\"500m\"" }
         /// This server's name. Objects of servers with other names are left alone.
         pub name: Option<String> { Restart, default: DEFAULT_NAME, range: "label value of Kubernetes", example: "\"hub\"" }
         /// File with the address and credentials of the cluster.
@@ -105,6 +117,10 @@ pub struct ClusterTable {
     pub parallel: NonZeroUsize,
     /// The namespace of jobs.
     pub namespace: String,
+    /// The namespace of virtual machines.
+    pub machine_namespace: String,
+    /// Processors of a virtual machine.
+    pub machine_cpu: String,
     /// This server's name.
     pub name: String,
     /// The file that describes the cluster; the Pod's service account if none.
@@ -153,8 +169,10 @@ impl ClusterOptions {
         };
         let or = |given: Option<String>, default: &str| given.unwrap_or_else(|| default.to_owned());
         let namespace = or(self.namespace, DEFAULT_NAMESPACE);
+        let machine_namespace = or(self.machine_namespace, DEFAULT_MACHINE_NAMESPACE);
         let name = or(self.name, DEFAULT_NAME);
-        for (key, label) in [("namespace", &namespace), ("name", &name)] {
+        let labels = [("namespace", &namespace), ("machine_namespace", &machine_namespace), ("name", &name)];
+        for (key, label) in labels {
             if !is_label(label) {
                 return fault(format!(
                     "`{key}` is `{label}`: use a-z, 0-9 and `-`, at most {LABEL_LIMIT} of them"
@@ -171,6 +189,8 @@ impl ClusterOptions {
             runs,
             parallel,
             namespace,
+            machine_namespace,
+            machine_cpu: or(self.machine_cpu, MACHINE_CPU),
             name,
             kubeconfig: self.kubeconfig,
             pull_from,
@@ -222,6 +242,7 @@ mod tests {
             ("image = \"r/edgewright:1\"".to_owned(), "needs a digest"),
             (image.clone(), "set `pull_from`"),
             (with("pull_from = \"r\"\nnamespace = \"Jobs\""), "`namespace` is `Jobs`"),
+            (with("pull_from = \"r\"\nmachine_namespace = \"a/b\""), "`machine_namespace` is `a/b`"),
             (with("pull_from = \"r\"\nname = \"-\""), "`name` is `-`"),
             (with("runs = [\"external\"]"), "unknown variant"),
         ] {

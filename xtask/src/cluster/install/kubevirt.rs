@@ -112,6 +112,8 @@ fn settings() -> serde_json::Value {
             "configuration": {
                 "imagePullPolicy": "IfNotPresent",
                 "developerConfiguration": { "useEmulation": true },
+                // Hundreds of objects that no test uses.
+                "commonInstancetypesDeployment": { "enabled": false },
             },
         },
     })

@@ -1,11 +1,12 @@
 //! The base image of all scenarios: built in the cluster once, and kept in the cache folder.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::server::Signal;
 use super::site::Site;
 use super::stage::Stage;
-use super::world::World;
+use super::world::{World, copy, source_folder};
 use crate::e2e::kept::Kept;
 
 /// A bootstrap over the network.
@@ -16,6 +17,39 @@ const INPUTS: [&str; 2] = ["e2e/cluster/source/edgewright.yaml", "e2e/cluster/so
 /// The copy for the present version of the inputs. The server's jobs make it with the programs of our image.
 pub(super) fn kept(world: &World) -> anyhow::Result<Kept> {
     Kept::new("e2e-cluster-base", &INPUTS, world.tools.file_name(), false)
+}
+
+/// What the kernel's copy depends on.
+const KERNEL_INPUTS: [&str; 2] = ["e2e/cluster/source/edgewright.yaml", "e2e/cluster/machine/images/kernel"];
+
+/// A site whose source has an image for virtual machines, on a base with a kernel that is kept. Its server
+/// does not run yet.
+pub(super) fn with_kernel<'s>(stage: &'s Stage<'s>) -> anyhow::Result<Site<'s>> {
+    /// Scenarios share the base: the first one builds it.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let kept = Kept::new("e2e-cluster-kernel", &KERNEL_INPUTS, stage.world.tools.file_name(), false)?;
+    let building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+    if !kept.exists() {
+        let mut site = machines(stage, "kernel")?;
+        site.remove("images/machine")?;
+        site.start()?;
+        let commit = site.commit("a kernel")?;
+        site.passed(&commit, LIMIT)?;
+        site.end_server(Signal::Term)?;
+        kept.keep(&site.data())?;
+    }
+    drop(building);
+    let site = machines(stage, stage.name)?;
+    kept.restore(&site.data())?;
+    Ok(site)
+}
+
+/// A site with the images of virtual machines only.
+fn machines<'s>(stage: &'s Stage<'s>, name: &str) -> anyhow::Result<Site<'s>> {
+    let site = Site::prepare(stage, name)?;
+    site.remove("images")?;
+    copy(&source_folder().with_file_name("machine"), &site.source())?;
+    Ok(site)
 }
 
 /// Builds it, if there is no copy.

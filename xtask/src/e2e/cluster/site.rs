@@ -20,6 +20,8 @@ use crate::workspace;
 const HOW_TO: &str = "docs/how-to/run-jobs-on-kubernetes.md";
 /// The namespace of that block.
 const NAMESPACE: &str = "edgewright-jobs";
+/// The namespace of the second block.
+const MACHINE_NAMESPACE: &str = "edgewright-machines";
 /// The service account of that block.
 pub(crate) const ACCOUNT: &str = "edgewright";
 /// The label of all objects of a server.
@@ -81,13 +83,21 @@ impl<'s> Site<'s> {
 
     /// The objects of the how-to, and nothing else.
     fn make_namespace(&self) -> anyhow::Result<()> {
-        let page = std::fs::read_to_string(workspace::root().join(HOW_TO))?;
-        let block = page.split_once("```yaml\n").and_then(|(_, rest)| rest.split_once("```"));
-        let (block, _) = block.with_context(|| format!("{HOW_TO} has no YAML block"))?;
-        ensure!(block.contains(NAMESPACE), "the first YAML block of {HOW_TO} has no {NAMESPACE}");
+        let block = yaml_of_how_to(0, NAMESPACE)?;
         self.apply("namespace.yaml", &block.replace(NAMESPACE, &self.namespace))?;
-        // Made some time after its namespace: before that, no Pod can be created there.
-        let account = ["serviceaccount", "default", "--namespace", &self.namespace];
+        self.wait_for_account(&self.namespace)
+    }
+
+    /// The same for virtual machines.
+    pub(crate) fn make_machine_namespace(&self, namespace: &str) -> anyhow::Result<()> {
+        let block = yaml_of_how_to(1, MACHINE_NAMESPACE)?.replace(MACHINE_NAMESPACE, namespace);
+        self.apply("machines.yaml", &block.replace(NAMESPACE, &self.namespace))?;
+        self.wait_for_account(namespace)
+    }
+
+    /// Made some time after its namespace: before that, no Pod can be created there.
+    fn wait_for_account(&self, namespace: &str) -> anyhow::Result<()> {
+        let account = ["serviceaccount", "default", "--namespace", namespace];
         until("the namespace has its default service account", LEFT_LIMIT, || {
             self.stage.world.cluster.shows(&account, "{.metadata.name}", "default")
         })
@@ -339,4 +349,13 @@ impl<'s> Site<'s> {
         waited.with_context(|| left)?;
         self.end_server(Signal::Term)
     }
+}
+
+/// A YAML block of the how-to, which has this namespace.
+fn yaml_of_how_to(number: usize, namespace: &str) -> anyhow::Result<String> {
+    let page = std::fs::read_to_string(workspace::root().join(HOW_TO))?;
+    let block = page.split("```yaml\n").nth(number + 1).and_then(|rest| rest.split_once("```"));
+    let (block, _) = block.with_context(|| format!("{HOW_TO} has no YAML block {number}"))?;
+    ensure!(block.contains(namespace), "the YAML block {number} of {HOW_TO} has no {namespace}");
+    Ok(block.to_owned())
 }

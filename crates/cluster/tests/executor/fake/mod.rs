@@ -14,6 +14,7 @@ use futures::stream;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+pub(crate) mod kubevirt;
 pub(crate) mod lanes;
 pub(crate) mod tekton;
 

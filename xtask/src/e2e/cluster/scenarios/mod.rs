@@ -6,6 +6,7 @@ mod ended;
 mod install;
 mod killed;
 mod limits;
+mod machines;
 mod pipelines;
 mod release;
 mod rights;
@@ -48,6 +49,10 @@ impl Scenario {
         Self { needs: Needs::Request, ..self }
     }
 
+    const fn with_kubevirt(self) -> Self {
+        Self { needs: Needs::KubeVirt, ..self }
+    }
+
     const fn alone(self) -> Self {
         Self { is_alone: true, ..self }
     }
@@ -86,6 +91,14 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("quota", "a full namespace: the job waits until there is room", limits::quota),
     Scenario::new("failing-check", "a check that fails: no release", release::failing_check),
     Scenario::new("crashing-init", "an image whose init ends at once", release::crashing_init),
+    Scenario::new("machine-hung", "a virtual machine that hangs", machines::hung).with_kubevirt(),
+    Scenario::new("machine-killed", "the server is killed while a virtual machine runs", machines::killed)
+        .with_kubevirt(),
+    Scenario::new("machine", "an image passes in a virtual machine of KubeVirt", machines::machine)
+        .with_kubevirt(),
+    Scenario::new("machine-check", "a check that fails in a virtual machine", machines::failing)
+        .with_kubevirt(),
+    Scenario::new("machine-panic", "an image whose kernel panics", machines::panicking).with_kubevirt(),
     Scenario::new("api-server", "the API server is killed while a step runs", killed::api_server).alone(),
     Scenario::new("chart", "the chart has the objects of the overlays", chart::chart).alone().on_request(),
 ];

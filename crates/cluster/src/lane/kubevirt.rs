@@ -1,0 +1,313 @@
+//! A virtual machine of KubeVirt as the machine of a lane.
+
+use std::future::ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgewright_job::ExecutorError;
+use edgewright_lab::Piece;
+use edgewright_lab::machine::{
+    BoxFuture, LaneFault, Machine, MachineFacts, MachineState, OnLine, RunnerEnd, Start,
+};
+use edgewright_lab::remote::{BootLimits, pack};
+use edgewright_model::order::JobRequest;
+use edgewright_model::outcome::JobEvent;
+use edgewright_process::{CancellationToken, Ended};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::console::{MachineLog, Pulse, Seen};
+use super::vmi::{Hardware, vmi};
+use super::{LEAVING, pod};
+use crate::claims::Claim;
+use crate::executor::Inner;
+use crate::follow::{Followed, Target, follow};
+use crate::job::later;
+use crate::names::owner;
+use crate::stage::{self, End, Stage};
+use crate::task_run::WAITING;
+use crate::vmi::{CONSOLE, Vmi, has_kvm, is_launcher_of};
+
+/// The name of this kind of machine in verdicts.
+pub(crate) const PROFILE: &str = "kubevirt";
+/// The factor on time limits where processors are emulated: a nested machine is measured nowhere.
+const EMULATED_FACTOR: f64 = 10.0;
+/// How long launcher, kernel and initramfs may take until our first process runs, before scaling.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a machine may be silent: it gives a sign of life each 15 seconds, on hosts that are busy.
+const SILENCE: Duration = Duration::from_mins(3);
+/// How often it is looked for.
+const GLANCE: Duration = Duration::from_secs(5);
+/// How long a boot may take until systemd has started everything, before scaling.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(45);
+/// How long the check runner waits for that before it begins, before scaling.
+const SETTLING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A machine of a lane.
+#[derive(Debug)]
+pub(crate) struct KubeVirtMachine<'a> {
+    inner: &'a Inner,
+    request: &'a JobRequest,
+    cancel: &'a CancellationToken,
+    claim: Option<Claim>,
+    vmi: Option<Vmi>,
+    /// Whether its processors are emulated.
+    emulated: bool,
+    /// Why there is no machine.
+    fault: Option<LaneFault>,
+    seen: Mutex<Seen>,
+}
+
+impl<'a> KubeVirtMachine<'a> {
+    pub(crate) fn new(
+        inner: &'a Inner,
+        request: &'a JobRequest,
+        cancel: &'a CancellationToken,
+        claim: Claim,
+    ) -> Self {
+        let seen = Mutex::default();
+        Self { inner, request, cancel, claim: Some(claim), vmi: None, emulated: false, fault: None, seen }
+    }
+
+    fn name(&self) -> String {
+        self.claim.as_ref().map(|claim| claim.attempt().name()).unwrap_or_default()
+    }
+
+    /// Why the cluster ended the machine before the lane was done.
+    pub(crate) fn lost(&mut self) -> Option<String> {
+        self.seen.get_mut().lost.take()
+    }
+
+    /// Creates the machine, or finds that of an earlier process, and waits until it has a node.
+    pub(crate) async fn prepare(
+        &mut self,
+        hardware: &Result<Hardware, LaneFault>,
+        events: &mpsc::Sender<JobEvent>,
+    ) -> Result<(), ExecutorError> {
+        let hardware = match hardware {
+            Ok(hardware) => hardware,
+            Err(fault) => {
+                self.fault = Some(fault.clone());
+                return Ok(());
+            }
+        };
+        let Some(claim) = &self.claim else { return Ok(()) };
+        let wanted = vmi(claim.attempt(), self.request, hardware, &self.inner.settings);
+        let machines = &self.inner.cluster.machines.vmis;
+        let created =
+            self.inner.patiently("create the virtual machine", events, || Box::pin(machines.create(&wanted)));
+        self.vmi = Some(created.await?.0);
+        self.scheduled(events).await
+    }
+
+    async fn scheduled(&mut self, events: &mpsc::Sender<JobEvent>) -> Result<(), ExecutorError> {
+        let (name, until) = (self.name(), Instant::now() + WAITING);
+        let mut changes = self.inner.cluster.changes();
+        let mut shown = None;
+        loop {
+            changes.mark_unchanged();
+            let wait = match machine_stage(self.inner, &name) {
+                Some(Stage::Ended { .. } | Stage::Runs { .. }) => break,
+                Some(Stage::Waits(wait)) => wait,
+                None => None,
+            };
+            if launcher(self.inner, &name).is_some_and(|pod| has_node(&pod)) {
+                break;
+            }
+            self.inner.waits.note(&name, wait.as_ref());
+            if let Some(wait) = wait.filter(|wait| shown.as_ref() != Some(wait)) {
+                let _ = events.try_send(JobEvent::Log { line: format!("[{wait}]") });
+                shown = Some(wait);
+            }
+            if timeout_at(until, changes.changed()).await.is_err() {
+                self.inner.waits.note(&name, None);
+                return Err(later("the virtual machine", shown.as_ref(), Vec::new()));
+            }
+        }
+        self.inner.waits.note(&name, None);
+        self.emulated = launcher(self.inner, &name).is_none_or(|pod| !has_kvm(&pod));
+        Ok(())
+    }
+
+    /// Removes the machine.
+    pub(crate) async fn discard(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.inner.remove(claim).await;
+        }
+    }
+
+    async fn order(&self, order: &[u8], within: Duration) -> Result<(), LaneFault> {
+        let Some(vmi) = &self.vmi else {
+            return Err(LaneFault::of_host("the machine is not running".to_owned()));
+        };
+        let scale = self.facts().scale;
+        let settling = SETTLING_TIMEOUT.mul_f64(scale).min(within / 4);
+        let limits = BootLimits { settling, boot: BOOT_TIMEOUT.mul_f64(scale).min(within) };
+        let meta = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+            name: Some(vmi.name_any()),
+            labels: vmi.metadata.labels.clone(),
+            ..Default::default()
+        };
+        let secret = pod::secret(&meta, owner(vmi), pack(order, limits));
+        let (silent, _events) = mpsc::channel(1);
+        let machines = &self.inner.cluster.machines;
+        let made = self.inner.patiently("create the order of the checks", &silent, || {
+            Box::pin(machines.create_secret(&secret))
+        });
+        made.await.map(drop).map_err(|error| LaneFault::of_host(error.to_string()))
+    }
+
+    /// Ends when a machine that runs has given no sign of life for too long; gives what it did not do.
+    async fn silence(&self, name: &str, pulse: &Pulse) -> String {
+        let start = ANSWER_TIMEOUT.mul_f64(self.facts().scale);
+        let mut heard = Instant::now();
+        loop {
+            tokio::time::sleep(GLANCE).await;
+            let cluster = &self.inner.cluster;
+            // While the cluster is away, its silence is no sign.
+            if cluster.machines.vmis.away().or_else(|| cluster.away()).is_some()
+                || !matches!(machine_stage(self.inner, name), Some(Stage::Runs { .. }))
+            {
+                heard = Instant::now();
+                continue;
+            }
+            match pulse.last() {
+                None if heard.elapsed() >= start => {
+                    return format!("did not start its system within {}s", start.as_secs());
+                }
+                Some(last) if last.max(heard).elapsed() >= SILENCE => {
+                    return format!("gave no sign of life for {}s", SILENCE.as_secs());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Machine for KubeVirtMachine<'_> {
+    fn facts(&self) -> MachineFacts {
+        let (scale, accelerator) = if self.emulated { (EMULATED_FACTOR, "tcg") } else { (1.0, "kvm") };
+        let runner = self.inner.settings.runner.clone();
+        MachineFacts { profile: PROFILE, scale, accelerator: Some(accelerator), runner }
+    }
+
+    fn start<'s>(&'s mut self, _start: Start<'s>) -> BoxFuture<'s, Result<(), LaneFault>> {
+        Box::pin(ready(self.fault.take().map_or(Ok(()), Err)))
+    }
+
+    fn run_checks<'s>(
+        &'s self,
+        order: Vec<u8>,
+        within: Duration,
+        on_line: OnLine<'s>,
+    ) -> BoxFuture<'s, RunnerEnd> {
+        Box::pin(async move {
+            if let Err(fault) = self.order(&order, within).await {
+                return RunnerEnd::Failed(fault);
+            }
+            let name = self.name();
+            let mut seen = self.seen.lock().await;
+            let pulse = Pulse::default();
+            let mut log = MachineLog::new(on_line, &mut seen, &pulse);
+            let stage = || machine_stage(self.inner, &name);
+            let target = Target { container: CONSOLE, stage: &stage, within, to_its_end: false };
+            let machines = &self.inner.cluster.machines;
+            let followed = tokio::select! {
+                () = self.cancel.cancelled() => return RunnerEnd::Cancelled,
+                followed = timeout(within, follow(machines, &target, &mut log)) => followed.ok(),
+                why = self.silence(&name, &pulse) => {
+                    let message = format!("the machine {why}{}", log.tail());
+                    return RunnerEnd::Failed(LaneFault::of_image(message));
+                }
+            };
+            let (wait, is_complete, tail) = (log.wait.take(), log.is_complete(), log.tail());
+            if let Some(fault) = log.over().filter(|_| !is_complete) {
+                return RunnerEnd::Failed(fault);
+            }
+            let late = || {
+                LaneFault::of_image(format!("the machine did not respond within {}s{tail}", within.as_secs()))
+            };
+            match followed {
+                _ if is_complete => RunnerEnd::Ended(Ended::Code(0)),
+                Some(Followed::Ended(End::Infrastructure(why))) => lost(&mut seen, why),
+                Some(Followed::Gone) => lost(&mut seen, "it was removed by another client".to_owned()),
+                Some(Followed::NeverStarted(wait)) => {
+                    let why = wait
+                        .map_or_else(|| "the cluster gives no reason".to_owned(), |wait| wait.to_string());
+                    lost(&mut seen, format!("the machine did not start: {why}"))
+                }
+                Some(Followed::Ended(End::Refused(why))) => RunnerEnd::Failed(LaneFault::of_host(why)),
+                Some(Followed::Ended(_)) => {
+                    let message = format!("the machine powered itself off before the checks were done{tail}");
+                    RunnerEnd::Failed(LaneFault::of_image(message))
+                }
+                Some(Followed::Done | Followed::TooLong) => RunnerEnd::Failed(late()),
+                None => RunnerEnd::Failed(match wait {
+                    Some(wait) => LaneFault::of_host(format!("the machine {wait}")),
+                    None => late(),
+                }),
+            }
+        })
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<MachineState, LaneFault>> {
+        Box::pin(async {
+            let fault = self.seen.lock().await.boot.clone();
+            Ok(fault.map_or(MachineState::Runs, |fault| MachineState::Stuck { fault }))
+        })
+    }
+
+    fn evidence<'s>(&'s self, _state: &'s MachineState) -> BoxFuture<'s, Vec<Piece>> {
+        Box::pin(async { self.seen.lock().await.evidence() })
+    }
+
+    fn stop(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let is_lost = self.seen.get_mut().lost.is_some();
+            match self.claim.take() {
+                // A machine that ended by itself takes no room: a server that is killed now finds its log.
+                Some(claim) if !is_lost && has_ended(self.inner, &claim).await => claim.done(),
+                Some(claim) => self.inner.remove(claim).await,
+                None => {}
+            }
+        })
+    }
+}
+
+fn lost(seen: &mut Seen, why: String) -> RunnerEnd {
+    seen.lost = Some(why.clone());
+    RunnerEnd::Failed(LaneFault::of_host(why))
+}
+
+fn has_node(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
+}
+
+/// The launcher Pod of a machine, as last seen.
+pub(crate) fn launcher(inner: &Inner, name: &str) -> Option<Arc<Pod>> {
+    let machines = &inner.cluster.machines;
+    let vmi = machines.vmis.get(name)?;
+    machines.pods.all().into_iter().find(|pod| is_launcher_of(pod, &vmi))
+}
+
+/// The stage of a machine, as last seen.
+fn machine_stage(inner: &Inner, name: &str) -> Option<Stage> {
+    let vmi = inner.cluster.machines.vmis.get(name)?;
+    Some(stage::of_machine(&vmi, launcher(inner, name).as_deref()))
+}
+
+/// Whether a machine ends by itself, now that its checks are done.
+async fn has_ended(inner: &Inner, claim: &Claim) -> bool {
+    let name = claim.attempt().name();
+    let mut changes = inner.cluster.changes();
+    let ended = async {
+        while !matches!(machine_stage(inner, &name), Some(Stage::Ended { .. })) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    timeout(LEAVING, ended).await.is_ok()
+}
