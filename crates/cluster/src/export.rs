@@ -37,7 +37,7 @@ pub(crate) async fn export(
     }
     for order in &split.machines {
         if (settings.lanes)(order.lane).is_some_and(|(place, _)| place == Place::Pod) {
-            exported.add(machine(&settings, registry, &request, (&id, order, built)).await?);
+            exported.add(machine(&settings, registry, &request, (order, built)).await?);
         } else {
             exported.notes.push(format!("lane {} left out: it is no Pod", order.lane));
         }
@@ -78,12 +78,13 @@ async fn machine(
     settings: &ClusterSettings,
     registry: &JobRegistry,
     request: &JobRequest,
-    (id, order, built): (&OrderId, &LaneOrder, &ManifestRef),
+    (order, built): (&LaneOrder, &ManifestRef),
 ) -> Result<Exported, ExecutorError> {
     // Only used here: to read the image's config.
     let (access, _credential) = registry.order(request.clone());
     let start = Start::read(&lane::client(access.registry).await?, built).await?;
-    let attempt = Attempt { order: id.on(&built.digest), part: Part::Lane(order.lane), number: 1 };
+    let id = OrderId::of_lane(request, (order, built), &settings.server, &settings.image);
+    let attempt = Attempt { order: id, part: Part::Lane(order.lane), number: 1 };
     let pod = pod::pod(&attempt, request, (built, &start), settings);
     let starts = Some(start.described().to_string());
     let checks = runner_order(order, (order.within.get(), 1.0), starts).map_err(ExecutorError::Order)?;

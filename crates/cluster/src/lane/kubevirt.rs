@@ -150,7 +150,7 @@ impl<'a> KubeVirtMachine<'a> {
             labels: vmi.metadata.labels.clone(),
             ..Default::default()
         };
-        let secret = pod::secret(&meta, owner(vmi), pack(order, limits));
+        let secret = pod::secret(&meta, Some(owner(vmi)), pack(order, limits));
         let (silent, _events) = mpsc::channel(1);
         let machines = &self.inner.cluster.machines;
         let made = self.inner.patiently("create the order of the checks", &silent, || {
