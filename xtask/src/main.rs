@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup|check|test|fuzz|generate|dist|image|demo|e2e|cluster|bench`.
+//! Developer commands: `cargo xtask setup|check|test|fuzz|generate|dist|image|demo|e2e|cluster|sim|bench`.
 //!
 //! This is the first program that a fresh machine compiles, so it has few dependencies and uses no other
 //! crate of the workspace.
@@ -60,6 +60,8 @@ Commands:
   e2e stick     install a virtual machine from a USB stick, and start it: about 7 minutes
   cluster COMMAND
                 a Kubernetes of this machine's own, with Tekton and KubeVirt: `cargo xtask cluster` lists the commands
+  sim [--devices N] [--runs N] [--seed N]
+                simulate rollouts with the engine that ships: about a minute with 10,000 devices
   bench [NAME]  run a measurement; without a name, list all";
 
 fn main() -> ExitCode {
@@ -92,6 +94,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["e2e", "lanes"] => e2e::lanes(),
         ["e2e", "stick"] => e2e::stick(),
         ["cluster", arguments @ ..] => cluster::run(arguments),
+        ["sim", options @ ..] => bench::sim(options),
         ["bench"] => {
             bench::list();
             Ok(())

@@ -9,13 +9,14 @@ use edgewright_model::duration::Span;
 use edgewright_model::names::DeviceId;
 use edgewright_model::reference::ImageReference;
 use edgewright_model::size::ByteSize;
+use edgewright_model::window::{Window, Windows};
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use crate::health::HealthSettings;
 use crate::machine::Rules;
-use crate::policy::{Policy, Window, Windows};
+use crate::policy::Policy;
 
 /// Where the configuration is by default.
 pub const CONFIG_FILE: &str = "/etc/edgewright/agent.toml";

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use edgewright_model::window::{Window, Windows};
+
 use super::*;
-use crate::policy::{Policy, Windows};
+use crate::policy::Policy;
 use crate::updater::Deployment;
 
 /// What an image does when it runs.
@@ -337,8 +339,7 @@ fn a_window_opens() {
     let mut device = Device::new(Policy::Window, &[], Vec::new());
     let time = |text: &str| text.parse().unwrap();
     // 2026-11-28 is a Saturday.
-    let window =
-        crate::policy::Window { days: vec![Weekday::Sunday], from: time("02:00"), to: time("04:00") };
+    let window = Window { days: vec![Weekday::Sunday], from: time("02:00"), to: time("04:00") };
     device.rules.windows.windows.push(window);
     device.offer("v2");
     device.settle(Vec::new());
