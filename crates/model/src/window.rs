@@ -5,21 +5,71 @@ use std::time::Duration;
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
+use serde::{Deserialize, Serialize};
 
 /// Days that are searched for the next window: every weekday comes within eight, and a time zone may skip
 /// one.
 const MAX_DAYS: i64 = 10;
 
+/// A day of the week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Day {
+    /// Monday.
+    #[serde(alias = "mon")]
+    Monday,
+    /// Tuesday.
+    #[serde(alias = "tue")]
+    Tuesday,
+    /// Wednesday.
+    #[serde(alias = "wed")]
+    Wednesday,
+    /// Thursday.
+    #[serde(alias = "thu")]
+    Thursday,
+    /// Friday.
+    #[serde(alias = "fri")]
+    Friday,
+    /// Saturday.
+    #[serde(alias = "sat")]
+    Saturday,
+    /// Sunday.
+    #[serde(alias = "sun")]
+    Sunday,
+}
+
+impl Day {
+    const fn weekday(self) -> Weekday {
+        match self {
+            Self::Monday => Weekday::Monday,
+            Self::Tuesday => Weekday::Tuesday,
+            Self::Wednesday => Weekday::Wednesday,
+            Self::Thursday => Weekday::Thursday,
+            Self::Friday => Weekday::Friday,
+            Self::Saturday => Weekday::Saturday,
+            Self::Sunday => Weekday::Sunday,
+        }
+    }
+}
+
 /// One maintenance window: some days of the week, from one time to another. If it ends before it begins, it
 /// ends on the next day.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Window {
-    /// The days on which it begins.
-    pub days: Vec<Weekday>,
+    /// The days on which it begins; empty: every day.
+    #[serde(default)]
+    pub days: Vec<Day>,
     /// Its first moment.
     pub from: Time,
     /// The moment after its last.
     pub to: Time,
+}
+
+impl Window {
+    fn begins_on(&self, day: Weekday) -> bool {
+        self.days.is_empty() || self.days.iter().any(|own| own.weekday() == day)
+    }
 }
 
 /// Maintenance windows.
@@ -60,7 +110,7 @@ impl Windows {
         let today = Zoned::new(now, self.zone.clone()).date();
         let days = (-1..MAX_DAYS).filter_map(move |offset| today.checked_add(offset.days()).ok());
         days.flat_map(move |day| {
-            let on_day = self.windows.iter().filter(move |window| window.days.contains(&day.weekday()));
+            let on_day = self.windows.iter().filter(move |window| window.begins_on(day.weekday()));
             on_day.filter_map(move |window| {
                 let last = if window.to <= window.from { day.tomorrow().ok()? } else { day };
                 let from = day.to_datetime(window.from).to_zoned(self.zone.clone()).ok()?;
@@ -75,7 +125,7 @@ impl Windows {
 mod tests {
     use super::*;
 
-    fn windows(zone: TimeZone, days: &[Weekday], from: &str, to: &str) -> Windows {
+    fn windows(zone: TimeZone, days: &[Day], from: &str, to: &str) -> Windows {
         let window = Window { days: days.to_vec(), from: from.parse().unwrap(), to: to.parse().unwrap() };
         Windows { zone, windows: vec![window] }
     }
@@ -86,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_window_is_open_from_its_first_moment_to_before_its_last() {
-        let sunday = windows(TimeZone::UTC, &[Weekday::Sunday], "02:00", "04:00");
+        let sunday = windows(TimeZone::UTC, &[Day::Sunday], "02:00", "04:00");
         // 2026-11-29 is a Sunday.
         for (now, open) in [
             ("2026-11-29T01:59:59Z", false),
@@ -107,14 +157,14 @@ mod tests {
 
     #[test]
     fn a_window_may_cross_midnight_and_a_change_of_the_clock() {
-        let night = windows(TimeZone::UTC, &[Weekday::Saturday], "23:00", "01:00");
+        let night = windows(TimeZone::UTC, &[Day::Saturday], "23:00", "01:00");
         assert!(night.is_open(at("2026-11-29T00:30:00Z")));
         assert!(!night.is_open(at("2026-11-29T23:30:00Z")));
-        let all_day = windows(TimeZone::UTC, &[Weekday::Saturday], "00:00", "00:00");
+        let all_day = windows(TimeZone::UTC, &[Day::Saturday], "00:00", "00:00");
         assert!(all_day.is_open(at("2026-11-28T23:59:59Z")) && !all_day.is_open(at("2026-11-29T00:00:00Z")));
         let Ok(berlin) = TimeZone::get("Europe/Berlin") else { return };
         // The clock moves from 02:00 to 03:00 on 2026-03-29: the window is an hour shorter.
-        let spring = windows(berlin, &[Weekday::Sunday], "01:30", "03:30");
+        let spring = windows(berlin, &[Day::Sunday], "01:30", "03:30");
         assert!(spring.is_open(at("2026-03-29T00:30:00Z")) && spring.is_open(at("2026-03-29T01:29:00Z")));
         assert!(!spring.is_open(at("2026-03-29T01:30:00Z")));
         assert!(spring.holds(at("2026-03-29T00:31:00Z"), at("2026-03-29T01:29:00Z")));

@@ -5,9 +5,10 @@ use std::time::Duration;
 use edgewright_model::duration::Span;
 use edgewright_model::names::StageName;
 use edgewright_model::spec::{Labels, RolloutSpec, StageSpec};
+use edgewright_model::window::Windows;
+use jiff::tz::TimeZone;
 
 use crate::gate::Rules;
-use edgewright_model::window::Windows;
 
 /// How devices follow a channel.
 #[derive(Debug, Clone)]
@@ -82,9 +83,19 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The policy that a source declares.
-    pub fn of(spec: &RolloutSpec) -> Self {
-        Self { stages: spec.stages.iter().map(Stage::of).collect(), ..Self::default() }
+    /// The policy that a source declares. `zone`: its [`RolloutSpec::time_zone`].
+    pub fn of(spec: &RolloutSpec, zone: &TimeZone) -> Self {
+        let default = Self::default();
+        Self {
+            stages: spec.stages.iter().map(Stage::of).collect(),
+            windows: (!spec.windows.is_empty())
+                .then(|| Windows { zone: zone.clone(), windows: spec.windows.clone() }),
+            in_flight: spec.in_flight.unwrap_or(default.in_flight),
+            rate: spec.rate.as_ref().map(|rate| Rate { count: rate.devices, period: rate.every.get() }),
+            unavailable: spec.unavailable.unwrap_or(default.unavailable),
+            offline_after: spec.offline_after.map_or(default.offline_after, Span::get),
+            gate: default.gate,
+        }
     }
 }
 
@@ -97,10 +108,15 @@ impl Stage {
         Self {
             name: spec.name.clone(),
             select: spec.select.clone(),
-            size: spec.percent.map_or(Size::All, Size::Percent),
-            ended: Self::ENDED,
+            size: spec
+                .percent
+                .map(Size::Percent)
+                .or(spec.count.map(Size::Count))
+                .or(spec.per_site.map(Size::PerSite))
+                .unwrap_or(Size::All),
+            ended: spec.ended.unwrap_or(Self::ENDED),
             soak: spec.soak.map_or(Duration::ZERO, Span::get),
-            needs_approval: false,
+            needs_approval: spec.approval,
         }
     }
 }

@@ -20,6 +20,7 @@ mod plan_explain;
 mod rebuild;
 mod restore;
 mod retry;
+mod rollout;
 mod run;
 mod run_request;
 mod schema;
@@ -45,7 +46,7 @@ use edgewright_process::Clock;
 
 use crate::args::{
     AuditArgs, ChannelCommand, Cli, Command, Format, Global, ImageCommand, JobCommand, ReleaseCommand,
-    RunCommand, SiteCommand, SourceCommand, VerdictCommand,
+    RolloutCommand, RunCommand, SiteCommand, SourceCommand, VerdictCommand,
 };
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
@@ -80,6 +81,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
             shell::shell(&global, variant.as_ref(), rm, &command).await
         }
         Command::Disk(args) => Box::pin(disk::disk(&args, &global)).await,
+        Command::Rollout { command: RolloutCommand::Simulate(args) } => rollout::simulation(&args).await,
         Command::Config { command } => config::config(&command),
         Command::Completions { shell } => shipped::completions(shell),
         Command::Man { dir } => shipped::man(&dir),
