@@ -8,6 +8,9 @@ mod vm;
 
 use anyhow::bail;
 
+use crate::command::Run;
+use crate::workspace;
+
 /// A measurement: its name, what it measures, and how.
 type Bench = (&'static str, &'static str, fn() -> anyhow::Result<()>);
 
@@ -25,6 +28,14 @@ pub(crate) fn list() {
     for (name, about, _) in BENCHES {
         println!("{name:12}  {about}");
     }
+}
+
+/// Simulates rollouts. Its goals are about the gate's decisions, not about time.
+pub(crate) fn sim(options: &[&str]) -> anyhow::Result<()> {
+    let folder = workspace::target().join("bench");
+    std::fs::create_dir_all(&folder)?;
+    let run = Run::new("cargo").args(["run", "--quiet", "--locked", "--package", "edgewright-sim", "--"]);
+    run.args(["--out"]).arg(folder.join("sim.json")).args(options).inherit().run()
 }
 
 /// Runs one by its name.

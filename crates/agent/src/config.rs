@@ -9,13 +9,13 @@ use edgewright_model::duration::Span;
 use edgewright_model::names::DeviceId;
 use edgewright_model::reference::ImageReference;
 use edgewright_model::size::ByteSize;
-use jiff::civil::{Time, Weekday};
+use edgewright_model::window::{Window, Windows};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use crate::health::HealthSettings;
 use crate::machine::Rules;
-use crate::policy::{Policy, Window, Windows};
+use crate::policy::Policy;
 
 /// Where the configuration is by default.
 pub const CONFIG_FILE: &str = "/etc/edgewright/agent.toml";
@@ -113,7 +113,7 @@ struct File {
     bandwidth: Option<ByteSize>,
     time_zone: Option<String>,
     #[serde(default)]
-    windows: Vec<WindowFile>,
+    windows: Vec<Window>,
     #[serde(default)]
     health: HealthFile,
     report: Option<ReportFile>,
@@ -132,48 +132,6 @@ impl TryFrom<String> for Jitter {
             return Ok(Self(Duration::ZERO));
         }
         text.parse().map(|span: Span| Self(span.get()))
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WindowFile {
-    #[serde(default)]
-    days: Vec<Day>,
-    from: Time,
-    to: Time,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Day {
-    #[serde(alias = "mon")]
-    Monday,
-    #[serde(alias = "tue")]
-    Tuesday,
-    #[serde(alias = "wed")]
-    Wednesday,
-    #[serde(alias = "thu")]
-    Thursday,
-    #[serde(alias = "fri")]
-    Friday,
-    #[serde(alias = "sat")]
-    Saturday,
-    #[serde(alias = "sun")]
-    Sunday,
-}
-
-impl From<Day> for Weekday {
-    fn from(day: Day) -> Self {
-        match day {
-            Day::Monday => Self::Monday,
-            Day::Tuesday => Self::Tuesday,
-            Day::Wednesday => Self::Wednesday,
-            Day::Thursday => Self::Thursday,
-            Day::Friday => Self::Friday,
-            Day::Saturday => Self::Saturday,
-            Day::Sunday => Self::Sunday,
-        }
     }
 }
 
@@ -330,20 +288,14 @@ fn health(file: HealthFile) -> Result<HealthSettings, String> {
     Ok(HealthSettings { within: within.get(), scale, check_set, greenboot, target })
 }
 
-fn windows(file: Vec<WindowFile>, zone: Option<&str>) -> Result<Windows, (&'static str, String)> {
+fn windows(windows: Vec<Window>, zone: Option<&str>) -> Result<Windows, (&'static str, String)> {
     let zone = match zone {
         None | Some("UTC") => TimeZone::UTC,
         Some(name) => {
             TimeZone::get(name).map_err(|error| ("time_zone", format!("{error}; is tzdata installed?")))?
         }
     };
-    let every =
-        [Day::Monday, Day::Tuesday, Day::Wednesday, Day::Thursday, Day::Friday, Day::Saturday, Day::Sunday];
-    let windows = file.into_iter().map(|window| {
-        let days = if window.days.is_empty() { every.to_vec() } else { window.days };
-        Window { days: days.into_iter().map(Weekday::from).collect(), from: window.from, to: window.to }
-    });
-    Ok(Windows { zone, windows: windows.collect() })
+    Ok(Windows { zone, windows })
 }
 
 /// The name of a device that has no other: of its machine ID, which is not to be published itself.
@@ -447,7 +399,7 @@ mod tests {
             fields.map(|(key, _)| (table, key)).collect::<Vec<_>>()
         };
         let tables =
-            [("File", ""), ("WindowFile", "windows"), ("HealthFile", "health"), ("ReportFile", "report")];
+            [("File", ""), ("Window", "windows"), ("HealthFile", "health"), ("ReportFile", "report")];
         tables.into_iter().flat_map(|(name, table)| of(name, table)).collect()
     }
 

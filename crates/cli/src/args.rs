@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`source`] | commands on a source's files: `init`, `check`, `vars`, `plan`, `schema` |
+//! | [`rollout`] | simulated rollouts |
 //! | [`run`] | commands that build: `run`, `logs`, `update`, `rebuild`, `verdict` |
 //! | [`disk`] | disk images of devices |
 //! | [`export`] | jobs as objects of other systems |
@@ -13,6 +14,7 @@
 mod disk;
 mod export;
 mod read;
+mod rollout;
 mod run;
 mod serve;
 mod source;
@@ -35,6 +37,7 @@ pub(crate) use self::read::{
     AuditArgs, ChannelArgs, ChannelCommand, ImageCommand, ListArgs, PageArgs, ReleaseCommand, RowsArgs,
     SelectionArgs, SiteCommand, SourceCommand,
 };
+pub(crate) use self::rollout::{RolloutCommand, SimulateArgs};
 pub(crate) use self::run::{
     EvidenceArgs, LogsArgs, RebuildArgs, RunArgs, RunCommand, UpdateArgs, VerdictArgs, VerdictCommand,
     WatchArgs,
@@ -180,6 +183,11 @@ pub(crate) enum Command {
     },
     /// Short for `channel list`
     Channels(ListArgs),
+    /// Simulate the rollout of a release
+    Rollout {
+        #[command(subcommand)]
+        command: RolloutCommand,
+    },
     /// List sites, or show one
     Site {
         #[command(subcommand)]

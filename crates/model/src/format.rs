@@ -18,6 +18,7 @@ mod paths;
 mod references;
 mod render;
 mod report;
+mod rollout;
 mod schema;
 mod shape;
 mod site;

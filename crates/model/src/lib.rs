@@ -9,6 +9,7 @@
 //! | [`format`] | how a tree's YAML becomes a [`spec::Definition`], with all errors of the repository |
 //! | [`resolve`] | derived from a definition: variants, parents, effective variables and checks |
 //! | [`lock`], [`moves`] | pinned outside inputs: package versions, base digests, the epoch; their moves |
+//! | [`window`] | maintenance windows, of devices and rollouts |
 //! | [`order`], [`outcome`], [`verdict`] | a job's input, a job's output, a lane's result |
 //! | [`frame`] | records in a log that others write to, too |
 //! | [`principal`], [`grants`] | who acts; what a job may do in the registry |
@@ -38,5 +39,6 @@ pub mod spec;
 pub mod tools;
 pub mod tree;
 pub mod verdict;
+pub mod window;
 
 pub use digest::Digest;

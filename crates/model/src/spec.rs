@@ -9,15 +9,17 @@ use crate::duration::Span;
 use crate::lock::Lock;
 use crate::names::{
     ChannelName, CheckId, GroupName, ImageName, LabelKey, LabelValue, Platform, RolloutName, SiteId,
-    SiteName, SlotId, SourceName, StageName, VarName, VariantName,
+    SiteName, SlotId, SourceName, VarName, VariantName,
 };
 use crate::reference::ImageReference;
 use crate::tree::TreePath;
 
 mod check;
+mod rollout;
 mod site_names;
 mod vm;
 
+pub use rollout::{RateSpec, RolloutSpec, StageSpec};
 pub use site_names::SiteNames;
 pub use vm::{VmProfile, VmSpec};
 
@@ -121,26 +123,6 @@ pub enum Follows {
     Branch(String),
     /// Another channel.
     Channel(ChannelName),
-}
-
-/// A rollout policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RolloutSpec {
-    /// Its stages, in order, at least one.
-    pub stages: Vec<StageSpec>,
-}
-
-/// A stage: which devices, and how long they must stay healthy. With neither selection nor percent: all.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StageSpec {
-    /// Its name.
-    pub name: StageName,
-    /// Slot and site labels that all must match.
-    pub select: Labels,
-    /// Share of the devices whose digest would change, 1 to 100.
-    pub percent: Option<u8>,
-    /// How long to watch before the next stage.
-    pub soak: Option<Span>,
 }
 
 /// `images/NAME/image.yaml`.

@@ -46,7 +46,13 @@ fn a_source_is_read() {
     assert_eq!(prod.after.unwrap().to_string(), "7d");
     assert_eq!(source.channels[&"edge".parse().unwrap()].follows, Follows::DefaultBranch);
     let stages = &source.rollouts[&"careful".parse().unwrap()].stages;
-    assert_eq!((stages[1].percent, stages[2].percent), (Some(10), None));
+    assert_eq!((stages[1].percent, stages[3].percent), (Some(10), None));
+    assert_eq!((stages[1].ended, stages[2].per_site, stages[2].approval), (Some(90), Some(1), true));
+    let careful = &source.rollouts[&"careful".parse().unwrap()];
+    assert_eq!(careful.windows[0].from.to_string(), "22:00:00");
+    assert_eq!(careful.time_zone.as_deref(), Some("Europe/Berlin"));
+    assert_eq!((careful.in_flight, careful.unavailable), (Some(20), Some(2)));
+    assert_eq!(careful.rate.as_ref().unwrap().devices, 100);
     assert_eq!(definition.exceptions[0].until.to_string(), "2027-03-31");
 }
 

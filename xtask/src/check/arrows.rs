@@ -16,7 +16,7 @@ use crate::workspace;
 
 /// The crates that a crate may use besides `model`; and `process`, unless it is pure. [`ANY`] means every
 /// library.
-const ARROWS: [(&str, &[&str]); 26] = [
+const ARROWS: [(&str, &[&str]); 27] = [
     ("model", &[]),
     ("plan", &[]),
     ("rollout", &[]),
@@ -45,6 +45,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
     // The composition opens the database that control works on, and hands control its git and its executor.
     ("server", &["control", "registry", "api", "store", "source", "job"]),
     ("agent", &["oci", "checks", "api"]),
+    ("sim", &["rollout"]),
     ("testkit", ANY),
     ("fuzz", ANY),
     // The command itself: package `edgewright`.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use edgewright_model::window::Windows;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::policy::{Policy, Windows};
+use crate::policy::Policy;
 
 /// The configuration that steps use.
 #[derive(Debug, Clone)]

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use edgewright_model::window::{Day, Window, Windows};
+
 use super::*;
-use crate::policy::{Policy, Windows};
+use crate::policy::Policy;
 use crate::updater::Deployment;
 
 /// What an image does when it runs.
@@ -333,12 +335,10 @@ fn download_only_waits_for_a_command() {
 
 #[test]
 fn a_window_opens() {
-    use jiff::civil::Weekday;
     let mut device = Device::new(Policy::Window, &[], Vec::new());
     let time = |text: &str| text.parse().unwrap();
     // 2026-11-28 is a Saturday.
-    let window =
-        crate::policy::Window { days: vec![Weekday::Sunday], from: time("02:00"), to: time("04:00") };
+    let window = Window { days: vec![Day::Sunday], from: time("02:00"), to: time("04:00") };
     device.rules.windows.windows.push(window);
     device.offer("v2");
     device.settle(Vec::new());

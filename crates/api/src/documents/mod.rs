@@ -20,6 +20,7 @@ mod error;
 mod folder;
 mod lists;
 mod reference;
+mod rollout;
 mod schema;
 
 use serde::Serialize;
@@ -35,6 +36,7 @@ pub use folder::{
 };
 pub use lists::{ChannelList, EvidenceList, ImageList, ReleaseList, RunList, SiteList, SourceList};
 pub use reference::reference;
+pub use rollout::{RolloutSimulation, SimulatedRate, SimulatedStage};
 
 use crate::{
     AuditPage, ChannelView, ImageView, RebuildStatus, ReleaseView, RunView, ServerStatus, SiteView,
@@ -159,6 +161,7 @@ documents! {
     UpdateReport, "update", ["update"];
     RebuildStatus, "rebuild", ["rebuild DIGEST", "rebuild VARIANT"];
     VerdictResponse, "verdict", ["verdict post"];
+    RolloutSimulation, "rollout-simulation", ["rollout simulate"];
     DoctorReport, "doctor", ["doctor"];
     ErrorDocument, "error", ["COMMAND"];
 }

@@ -22,6 +22,7 @@ mod plan_explain;
 mod rebuild;
 mod restore;
 mod retry;
+mod rollout;
 mod run;
 mod run_request;
 mod run_results;
@@ -48,7 +49,7 @@ use edgewright_process::Clock;
 
 use crate::args::{
     AuditArgs, ChannelCommand, Cli, Command, ExportCommand, Format, Global, ImageCommand, JobCommand,
-    ReleaseCommand, RunCommand, SiteCommand, SourceCommand, VerdictCommand,
+    ReleaseCommand, RolloutCommand, RunCommand, SiteCommand, SourceCommand, VerdictCommand,
 };
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
@@ -84,6 +85,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         }
         Command::Disk(args) => Box::pin(disk::disk(&args, &global)).await,
         Command::Export { command: ExportCommand::Tekton(args) } => export::tekton(&args, &global).await,
+        Command::Rollout { command: RolloutCommand::Simulate(args) } => rollout::simulation(&args).await,
         Command::Config { command } => config::config(&command),
         Command::Completions { shell } => shipped::completions(shell),
         Command::Man { dir } => shipped::man(&dir),

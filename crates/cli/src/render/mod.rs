@@ -10,6 +10,7 @@ mod image;
 mod plan;
 mod rebuild;
 mod release;
+pub(crate) mod rollout;
 mod run;
 mod site;
 mod status;

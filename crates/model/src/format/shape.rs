@@ -2,6 +2,7 @@
 //! made of it.
 
 use super::report::nearest;
+use super::rollout::MAX_DEVICES;
 use super::yaml::{Key, Node};
 
 /// A record: a map with known keys.
@@ -154,15 +155,73 @@ pub(super) const FOLLOWS: Shape = Shape {
     keys: &[may("branch", Kind::Text, "A branch."), may("channel", Kind::Text, "Another channel.")],
     one_of: &["branch", "channel"],
 };
-pub(super) const ROLLOUT: Shape =
-    record("a rollout", &[need("stages", Kind::List(&Kind::Record(&STAGE)), "The stages, in order.")]);
+pub(super) const ROLLOUT: Shape = record(
+    "a rollout",
+    &[
+        need("stages", Kind::List(&Kind::Record(&STAGE)), "The stages, in order."),
+        may(
+            "windows",
+            Kind::List(&Kind::Record(&WINDOW)),
+            "When devices may be offered a release for the first time. Default: at any time.",
+        ),
+        may("time_zone", Kind::Text, "Time zone of the windows, such as Europe/Berlin. Default: UTC."),
+        may(
+            "in_flight",
+            Kind::Integer(1, MAX_DEVICES),
+            "How many devices may have the release without having confirmed or left it. Default: 50.",
+        ),
+        may("rate", Kind::Record(&RATE), "How many devices may be offered the release in a period."),
+        may("group", Kind::Text, "The label whose value names a device's redundancy group at its site."),
+        may(
+            "unavailable",
+            Kind::Integer(1, MAX_DEVICES),
+            "How many devices of a redundancy group may be unavailable. Default: 1.",
+        ),
+        may("offline_after", Kind::Span, "After how much silence a device is offline. Default: 24h."),
+    ],
+);
+pub(super) const RATE: Shape = record(
+    "a rate",
+    &[
+        need("devices", Kind::Integer(1, MAX_DEVICES), "How many devices."),
+        need("every", Kind::Span, "In how much time."),
+    ],
+);
+pub(super) const WINDOW: Shape = record(
+    "a window",
+    &[
+        need(
+            "days",
+            Kind::List(&Kind::Word(&[
+                "monday",
+                "tuesday",
+                "wednesday",
+                "thursday",
+                "friday",
+                "saturday",
+                "sunday",
+            ])),
+            "The days on which it begins.",
+        ),
+        need("from", Kind::Text, "Its first moment, such as \"02:00\"."),
+        need("to", Kind::Text, "The moment after its last; on the next day if it is not after `from`."),
+    ],
+);
 pub(super) const STAGE: Shape = record(
     "a stage",
     &[
         need("name", Kind::Text, "Its name."),
         may("select", LABELS, "Slot and site labels that all must match."),
         may("percent", Kind::Integer(1, 100), "Share of the devices whose digest would change."),
+        may("count", Kind::Integer(1, MAX_DEVICES), "This many devices."),
+        may("per_site", Kind::Integer(1, MAX_DEVICES), "This many devices of each site."),
+        may(
+            "ended",
+            Kind::Integer(1, 100),
+            "Share of its reachable devices that must have confirmed or left the release before the soak. Default: 95.",
+        ),
         may("soak", Kind::Span, "Time to wait before the next stage."),
+        may("approval", Kind::Boolean, "Whether a person must approve it before it begins. Default: false."),
     ],
 );
 

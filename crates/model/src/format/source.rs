@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::decode::Input;
 use super::report::{Owner, Report, suggest};
 use super::yaml::{Data, Node};
-use super::{load, paths, shape, yaml};
+use super::{load, paths, rollout, shape, yaml};
 use crate::names::{ChannelName, Platform, SourceName};
-use crate::spec::{ChannelSpec, Follows, Group, RolloutSpec, SourceSpec, StageSpec};
+use crate::spec::{ChannelSpec, Follows, Group, RolloutSpec, SourceSpec};
 use crate::tree::{Tree, TreePath};
 
 /// The version of the format that this build reads.
@@ -56,7 +56,7 @@ pub(super) fn read(tree: &Tree, report: &mut Report, file: &TreePath) -> Option<
     let groups = groups(&mut input, fields.get("groups"));
     let rollouts = input.map(fields.get("rollouts"), |input, key, node| {
         let name = input.key(key);
-        Some((name?, rollout(input, node)?))
+        Some((name?, rollout::rollout(input, node)?))
     });
     let mut channels = input.map(fields.get("channels"), |input, key, node| {
         let name = input.key(key);
@@ -125,29 +125,6 @@ fn follows(input: &mut Input<'_>, node: &Node) -> Option<Follows> {
         return input.word(node, "branch name").map(Follows::Branch);
     }
     input.name(fields.get("channel")?).map(Follows::Channel)
-}
-
-fn rollout(input: &mut Input<'_>, node: &Node) -> Option<RolloutSpec> {
-    let fields = input.record(node, &shape::ROLLOUT)?;
-    let list = fields.get("stages")?;
-    if matches!(&list.data, Data::List(items) if items.is_empty()) {
-        input.error(list.place, "a rollout has no stage", "add a stage, such as {name: all}");
-    }
-    let mut seen = BTreeSet::new();
-    let stages = input.list(Some(list), |input, node| {
-        let fields = input.record(node, &shape::STAGE)?;
-        let name = fields.get("name").and_then(|node| input.name(node));
-        let select = input.labels(fields.get("select"));
-        let percent = fields.get("percent").and_then(|node| input.integer(node, 1, 100));
-        let soak = fields.get("soak").and_then(|node| input.span(node));
-        let stage = StageSpec { name: name?, select, percent, soak };
-        if !seen.insert(stage.name.clone()) {
-            let message = format!("duplicate stage `{}`", stage.name);
-            input.error(node.at("name").place, message, "give each stage a unique name");
-        }
-        Some(stage)
-    });
-    Some(RolloutSpec { stages })
 }
 
 /// Channels must follow existing channels, without a circle, and use existing rollouts.

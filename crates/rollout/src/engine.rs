@@ -1,0 +1,364 @@
+//! The engine of one rollout: what happened goes in; answers to devices, and moves, come out.
+//!
+//! It has no clock: `now` is an argument. It keeps nothing but what follows from its history, so a server
+//! that was killed makes the same one from its rows.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::fleet::{Device, StageNumber, stages};
+use crate::gate::{Baseline, Gate, Outcome};
+use crate::policy::{Policy, Stage};
+use crate::reason::Reason;
+use crate::state::{Event, Move, Order, Progress, Rung, Status};
+
+/// What a device of a rollout is answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The release, or what the device had before.
+    pub is_new: bool,
+    /// Whether [`Event::Offered`] is to be recorded before the answer is given.
+    pub is_first: bool,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A rollout.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) policy: Policy,
+    pub(crate) members: Vec<Member>,
+    groups: Vec<Vec<u32>>,
+    /// When each site was last heard of.
+    sites: Vec<Option<Timestamp>>,
+    baseline: Baseline,
+    variants: usize,
+    pub(crate) gate: Gate,
+    pub(crate) status: Status,
+    pub(crate) stage: StageNumber,
+    pub(crate) soak_from: Option<Timestamp>,
+    pub(crate) approved: BTreeSet<StageNumber>,
+    pub(crate) is_urgent: bool,
+    /// How many devices were offered the release since the gate counts.
+    counted: u32,
+    /// Devices that have neither confirmed nor left the release.
+    under_way: BTreeSet<u32>,
+    late: u32,
+    /// Times of the last first offers, as many as the rate counts.
+    recent: VecDeque<Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) stage: StageNumber,
+    variant: u32,
+    site: u32,
+    group: Option<u32>,
+    patience: Duration,
+    seen: Option<Timestamp>,
+    pub(crate) progress: Option<Progress>,
+}
+
+impl Engine {
+    /// A rollout at its beginning, to these devices: those whose digest it would change. `salt` is its own.
+    pub fn new(policy: Policy, salt: &str, baseline: Baseline, devices: &[Device]) -> Self {
+        let stages = stages(&policy, salt, devices);
+        let length = |number: Option<u32>| number.map_or(0, |last| last as usize + 1);
+        let mut groups = vec![Vec::new(); length(devices.iter().filter_map(|device| device.group).max())];
+        let mut sites = vec![None; length(devices.iter().map(|device| device.site).max())];
+        let mut members = Vec::with_capacity(devices.len());
+        for (index, (device, stage)) in (0..).zip(devices.iter().zip(stages)) {
+            if let Some(group) = device.group {
+                groups[group as usize].push(index);
+            }
+            let site = &mut sites[device.site as usize];
+            *site = (*site).max(device.seen);
+            members.push(Member {
+                stage,
+                variant: device.variant,
+                site: device.site,
+                group: device.group,
+                patience: device.patience,
+                seen: device.seen,
+                progress: None,
+            });
+        }
+        let variants = length(devices.iter().map(|device| device.variant).max());
+        let gate = Gate::new(policy.gate, baseline, variants);
+        Self {
+            policy,
+            members,
+            groups,
+            sites,
+            baseline,
+            variants,
+            gate,
+            status: Status::Active,
+            stage: 0,
+            soak_from: None,
+            approved: BTreeSet::new(),
+            is_urgent: false,
+            counted: 0,
+            under_way: BTreeSet::new(),
+            late: 0,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// What happened. Repeating an event changes nothing; neither does the order of reports.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Seen { device, at } => self.see(*device, *at),
+            Event::Offered { device, at } => self.offer(*device, *at),
+            Event::Reached { device, rung, at } => {
+                self.see(*device, *at);
+                self.update(*device, |progress| progress.rung = progress.rung.max(*rung));
+            }
+            Event::Failed { device, at } => {
+                self.see(*device, *at);
+                self.update(*device, |progress| progress.has_failed = true);
+            }
+            Event::Ordered { order, at: _ } => self.order(*order),
+            Event::Moved { step, at } => self.step(step, *at),
+        }
+    }
+
+    fn see(&mut self, device: u32, at: Timestamp) {
+        let Some(member) = self.members.get_mut(device as usize) else { return };
+        member.seen = member.seen.max(Some(at));
+        let site = &mut self.sites[member.site as usize];
+        *site = (*site).max(Some(at));
+    }
+
+    fn offer(&mut self, device: u32, at: Timestamp) {
+        self.see(device, at);
+        let Some(member) = self.members.get_mut(device as usize) else { return };
+        if member.progress.is_some() {
+            return;
+        }
+        member.progress = Some(Progress {
+            order: self.counted,
+            offered_at: at,
+            rung: Rung::Offered,
+            has_failed: false,
+            is_late: false,
+            counts: true,
+        });
+        self.counted += 1;
+        self.under_way.insert(device);
+        if let Some(rate) = self.policy.rate {
+            self.recent.push_back(at);
+            while self.recent.len() > rate.count as usize {
+                self.recent.pop_front();
+            }
+        }
+    }
+
+    /// Changes what is known about a device that was offered the release.
+    fn update(&mut self, device: u32, change: impl FnOnce(&mut Progress)) {
+        let Some(member) = self.members.get_mut(device as usize) else { return };
+        let Some(progress) = &mut member.progress else { return };
+        let before = progress.outcome();
+        change(progress);
+        progress.is_late &= !progress.has_ended();
+        let after = progress.outcome();
+        if progress.has_ended() {
+            self.under_way.remove(&device);
+        }
+        if before == after {
+            return;
+        }
+        let late = |outcome| u32::from(outcome == Some(Outcome::Late));
+        self.late = self.late + late(after) - late(before);
+        if progress.counts {
+            self.gate.change(member.variant as usize, progress.order, before, after);
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match (order, &self.status) {
+            (Order::RollBack, Status::RolledBack) => {}
+            // What is complete can still be taken back.
+            (Order::RollBack, _) => self.status = Status::RolledBack,
+            (_, status) if status.is_final() => {}
+            (Order::Pause, Status::Active) => self.status = Status::Paused,
+            (Order::Resume, Status::Paused) => self.status = Status::Active,
+            (Order::Resume, Status::Stopped(_)) => self.resume(),
+            (Order::Pause | Order::Resume, _) => {}
+            (Order::Abort, _) => self.status = Status::Aborted,
+            (Order::Approve { stage }, _) => {
+                self.approved.insert(stage);
+            }
+            (Order::Urgent, _) => self.is_urgent = true,
+        }
+    }
+
+    /// A person judged what the gate had stopped: it begins again without the devices that it had counted.
+    fn resume(&mut self) {
+        self.status = Status::Active;
+        self.gate = Gate::new(self.policy.gate, self.baseline, self.variants);
+        self.counted = 0;
+        for member in &mut self.members {
+            if let Some(progress) = &mut member.progress {
+                progress.counts = false;
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Move, at: Timestamp) {
+        if self.status.is_final() {
+            return;
+        }
+        match step {
+            Move::Soak { stage } if *stage == self.stage => {
+                self.soak_from = self.soak_from.or(Some(at));
+            }
+            Move::Open { stage } if *stage > self.stage => {
+                self.stage = *stage;
+                self.soak_from = None;
+            }
+            Move::Stop { why } if matches!(self.status, Status::Active | Status::Paused) => {
+                self.status = Status::Stopped(why.clone());
+            }
+            Move::Complete => self.status = Status::Complete,
+            _ => {}
+        }
+    }
+
+    /// What a device is answered with now.
+    pub fn answer(&self, device: u32, now: Timestamp) -> Answer {
+        let old = |reason| Answer { is_new: false, is_first: false, reason };
+        let Some(member) = self.members.get(device as usize) else { return old(Reason::NoMember) };
+        if self.status == Status::RolledBack {
+            return old(Reason::RolledBack);
+        }
+        let Some(progress) = &member.progress else {
+            return match self.wait(device, member, now) {
+                Some(reason) => old(reason),
+                None => Answer { is_new: true, is_first: true, reason: Reason::Turn },
+            };
+        };
+        if progress.has_failed {
+            return old(Reason::Failed);
+        }
+        // A device that runs the release is not taken back by a stop: it may be healthy.
+        let is_ended = matches!(self.status, Status::Stopped(_) | Status::Aborted);
+        if is_ended && progress.rung < Rung::Booted {
+            return old(self.ended());
+        }
+        Answer { is_new: true, is_first: false, reason: Reason::Given }
+    }
+
+    fn ended(&self) -> Reason {
+        match &self.status {
+            Status::Stopped(why) => Reason::Stopped(why.clone()),
+            Status::RolledBack => Reason::RolledBack,
+            _ => Reason::Aborted,
+        }
+    }
+
+    /// Why a device has to wait, if it has to.
+    fn wait(&self, device: u32, member: &Member, now: Timestamp) -> Option<Reason> {
+        match &self.status {
+            Status::Active | Status::Complete => {}
+            Status::Paused => return Some(Reason::Paused),
+            Status::Stopped(_) | Status::Aborted | Status::RolledBack => return Some(self.ended()),
+        }
+        if member.stage > self.stage {
+            return Some(Reason::Stage { own: member.stage, open: self.stage });
+        }
+        if self.needs_approval(self.stage) && member.stage == self.stage {
+            return Some(Reason::Approval { stage: self.stage });
+        }
+        if !self.is_urgent {
+            if let Some(windows) = &self.policy.windows
+                && !windows.is_open(now)
+            {
+                return Some(Reason::Window { next: windows.next(now, Duration::ZERO) });
+            }
+            if let Some(next) = self.next_by_rate(now) {
+                return Some(Reason::Rate { next });
+            }
+        }
+        // Late devices do not hold up others: the gate counts them.
+        let in_flight = u32::try_from(self.under_way.len()).unwrap_or(u32::MAX).saturating_sub(self.late);
+        if in_flight >= self.policy.in_flight {
+            return Some(Reason::InFlight { count: in_flight });
+        }
+        let unavailable = self.unavailable(device, member, now);
+        (unavailable >= self.policy.unavailable && member.group.is_some())
+            .then_some(Reason::Group { unavailable })
+    }
+
+    pub(crate) fn needs_approval(&self, stage: StageNumber) -> bool {
+        self.rules(stage).is_some_and(|rules| rules.needs_approval) && !self.approved.contains(&stage)
+    }
+
+    pub(crate) fn rules(&self, stage: StageNumber) -> Option<&Stage> {
+        self.policy.stages.get(usize::from(stage))
+    }
+
+    fn next_by_rate(&self, now: Timestamp) -> Option<Timestamp> {
+        let rate = self.policy.rate?;
+        let oldest = *self.recent.front().filter(|_| self.recent.len() >= rate.count as usize)?;
+        let next = later(oldest, rate.period);
+        (next > now).then_some(next)
+    }
+
+    /// How many other devices of its redundancy group are not available: offline, or with a release that they
+    /// have neither confirmed nor left.
+    fn unavailable(&self, device: u32, member: &Member, now: Timestamp) -> u32 {
+        let Some(group) = member.group else { return 0 };
+        let others = self.groups[group as usize].iter().filter(|other| **other != device);
+        let count = others.filter(|other| {
+            let other = &self.members[**other as usize];
+            self.is_offline(other, now) || other.progress.is_some_and(|progress| !progress.has_ended())
+        });
+        u32::try_from(count.count()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn is_offline(&self, member: &Member, now: Timestamp) -> bool {
+        member.seen.is_none_or(|seen| later(seen, self.policy.offline_after) < now)
+    }
+
+    /// Devices that became late until now. A device is late after its own patience, if its site was heard of
+    /// since then: a site that is silent as a whole has another problem than the release.
+    pub fn note_late(&mut self, now: Timestamp) {
+        let late: Vec<u32> = self
+            .under_way
+            .iter()
+            .copied()
+            .filter(|device| {
+                let member = &self.members[*device as usize];
+                let Some(progress) = member.progress.filter(|progress| !progress.is_late) else {
+                    return false;
+                };
+                let due = later(progress.offered_at, member.patience);
+                due < now && self.sites[member.site as usize].is_some_and(|seen| seen > due)
+            })
+            .collect();
+        for device in late {
+            self.update(device, |progress| progress.is_late = true);
+        }
+    }
+}
+
+impl Engine {
+    /// When the next device becomes late, if nothing is heard of it.
+    pub(crate) fn next_late(&self, now: Timestamp) -> Option<Timestamp> {
+        let due = |device: &u32| {
+            let member = self.members.get(*device as usize)?;
+            let progress = member.progress.filter(|progress| !progress.is_late)?;
+            Some(later(progress.offered_at, member.patience))
+        };
+        self.under_way.iter().filter_map(due).filter(|due| *due > now).min()
+    }
+}
+
+/// A moment after another one; the last that there is if it would be later.
+pub(crate) fn later(moment: Timestamp, by: Duration) -> Timestamp {
+    let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+    moment.checked_add(by).unwrap_or(Timestamp::MAX)
+}

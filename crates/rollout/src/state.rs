@@ -1,0 +1,128 @@
+//! What happened in a rollout, as rows of its history, and what follows from it for each device.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::StageNumber;
+use crate::gate::{Outcome, Stop};
+
+/// How far a device is with the release, as far as there is evidence. Later ones include earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rung {
+    /// It was answered with the release.
+    Offered,
+    /// It has all of its bytes.
+    Downloaded,
+    /// It runs it.
+    Booted,
+    /// It runs it, and its checks passed.
+    Healthy,
+}
+
+/// Something that happened. The history of a rollout is its only state: an engine that reads it again
+/// decides as the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A device was heard of.
+    Seen { device: u32, at: Timestamp },
+    /// A device was answered with the release for the first time.
+    Offered { device: u32, at: Timestamp },
+    /// There is evidence of a device's progress.
+    Reached { device: u32, rung: Rung, at: Timestamp },
+    /// A device could not run the release, or left it again.
+    Failed { device: u32, at: Timestamp },
+    /// Someone gave an order.
+    Ordered { order: Order, at: Timestamp },
+    /// The engine moved.
+    Moved { step: Move, at: Timestamp },
+}
+
+/// An order by a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// No further device is offered the release.
+    Pause,
+    /// Further devices are; the gate of a stopped rollout counts only devices that come from now on.
+    Resume,
+    /// It ends where it is.
+    Abort,
+    /// It ends, and its devices are answered with what they had.
+    RollBack,
+    /// A stage may begin.
+    Approve { stage: StageNumber },
+    /// Windows, rate and soaks are no reason to wait any more. Gate, groups and approvals are.
+    Urgent,
+}
+
+/// A step that the engine decided on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Move {
+    /// Enough devices of the stage have ended: its soak begins.
+    Soak { stage: StageNumber },
+    /// The stage begins.
+    Open { stage: StageNumber },
+    /// The evidence is against the release.
+    Stop { why: Stop },
+    /// All stages are done.
+    Complete,
+}
+
+/// What a rollout does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Devices are offered the release.
+    Active,
+    /// A person paused it.
+    Paused,
+    /// The gate stopped it.
+    Stopped(Stop),
+    /// A person ended it.
+    Aborted,
+    /// A person took it back.
+    RolledBack,
+    /// All stages are done.
+    Complete,
+}
+
+impl Status {
+    /// Whether it has ended for good.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Aborted | Self::RolledBack | Self::Complete)
+    }
+}
+
+/// A device in a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Its place among those that were offered the release.
+    pub(crate) order: u32,
+    pub(crate) offered_at: Timestamp,
+    pub(crate) rung: Rung,
+    pub(crate) has_failed: bool,
+    pub(crate) is_late: bool,
+    /// Whether the gate counts it: it was offered the release after the last order to resume.
+    pub(crate) counts: bool,
+}
+
+impl Progress {
+    /// What is known about it. A failure remains one, whatever comes after it: so the order of reports does
+    /// not matter.
+    pub(crate) const fn outcome(&self) -> Option<Outcome> {
+        match self.rung {
+            _ if self.has_failed => Some(Outcome::Failed),
+            Rung::Healthy => Some(Outcome::Good),
+            _ if self.is_late => Some(Outcome::Late),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing more is expected of it.
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.has_failed || matches!(self.rung, Rung::Healthy)
+    }
+}
