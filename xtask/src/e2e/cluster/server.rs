@@ -108,10 +108,6 @@ impl Server {
         format!("the end of {}:\n{tail}", self.log.display())
     }
 
-    /// Its process.
-    pub(crate) fn process(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Server {
