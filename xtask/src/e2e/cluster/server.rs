@@ -107,7 +107,6 @@ impl Server {
         let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
         format!("the end of {}:\n{tail}", self.log.display())
     }
-
 }
 
 impl Drop for Server {
