@@ -198,6 +198,17 @@ impl<'s> Site<'s> {
         format!("http://{}", self.address)
     }
 
+    /// The `edgewright` command.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.stage.world.place.program.clone()
+    }
+
+    /// A command of `edgewright` that asks the server, as its operator.
+    pub(crate) fn edgewright(&self, words: &[&str]) -> Run {
+        let token = self.data().join("operator-token");
+        Run::new(self.program()).args(words).args(["--server", &self.url(), "--token-file"]).arg(token)
+    }
+
     /// Ends the server.
     pub(crate) fn end_server(&mut self, signal: Signal) -> anyhow::Result<()> {
         let server = self.server.take().context("the server does not run")?;

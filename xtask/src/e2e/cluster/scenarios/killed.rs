@@ -58,7 +58,7 @@ fn is_tested(site: &Site<'_>) -> anyhow::Result<bool> {
     }))
 }
 
-/// The API server is killed while a step runs: the job goes on, and its end is found.
+/// The API server is killed while a step runs: the job continues, and its end is found.
 pub(super) fn api_server(stage: &Stage<'_>) -> anyhow::Result<()> {
     let mut site = stage.site(|_| {})?;
     slow_step(&site, 8)?;
