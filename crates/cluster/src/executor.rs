@@ -300,8 +300,8 @@ impl Inner {
         split.lanes(self, outcome, (begun, &events, &cancel)).await
     }
 
-    /// The part of a job that needs no machine. If the settings name a Pipeline of the platform, it builds the
-    /// `containerfile` steps.
+    /// The part of a job that needs no machine. A Pipeline of the platform builds `containerfile` steps, if
+    /// the settings name one.
     async fn job(
         &self,
         request: JobRequest,
