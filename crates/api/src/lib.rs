@@ -10,7 +10,8 @@
 //! | [`access`] | the table of which principal may call which route |
 //! | [`status`], [`source`], [`target`], [`audit`] | types of the API: the server |
 //! | [`device`] | types of the API: reports of devices |
-//! | [`run`], [`image`], [`release`], [`rebuild`], [`verdict`], [`export`] | types of the API: builds and their results |
+//! | [`run`], [`image`], [`release`], [`rebuild`], [`verdict`] | types of the API: builds and their results |
+//! | [`export`] | types of the API: jobs as objects of Kubernetes |
 //! | [`documents`] | the documents of the command line, made of the types of the API |
 //! | [`diagnostic`], [`schemas`] | parts of documents |
 //! | [`error`] | the error body, and the HTTP statuses of errors |

@@ -345,7 +345,7 @@ impl Inner {
         split.lanes(self, outcome, (begun, &events, &cancel)).await
     }
 
-    /// The part of a job that needs no machine. A Pipeline of the platform builds its `containerfile` steps, if
+    /// The part of a job that needs no machine. A Pipeline of the platform builds `containerfile` steps, if
     /// the settings name one.
     async fn job(
         &self,

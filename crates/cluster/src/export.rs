@@ -1,5 +1,5 @@
-//! The objects of a job, for people who create them by hand: the same TaskRun, Pods and Secrets as those of the
-//! executor, under names and labels of their own, so that no server takes them for its jobs.
+//! The objects of a job, for people who create them by hand: the same TaskRun, Pods and Secrets as those of
+//! the executor, under names and labels of their own, so that no server takes them for its jobs.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! A `containerfile` step that a Pipeline of the platform builds: order in, digest out.
 //!
 //! ```text
-//! PipelineRun + Secret (order.json, Containerfile, context.tar, config.json) ══ their tasks ══▶ push by digest
+//! PipelineRun + Secret (order.json, Containerfile, context.tar, …) ══ their tasks ══▶ push by digest
 //!      └ result `digest` ─▶ checked against the registry: platform, layers of the base, labels ─▶ StepBuild
 //! ```
 //!

@@ -1,5 +1,5 @@
-//! The steps of a job in segments: those that our own programs execute, and each `containerfile` step, which a
-//! Pipeline of the platform builds.
+//! The steps of a job in segments: those that our own programs execute, and each `containerfile` step, which
+//! a Pipeline of the platform builds.
 //!
 //! ```text
 //! bootstrap, files ─▶ TaskRun ─digest─▶ containerfile ─▶ PipelineRun ─digest─▶ files, `static` ─▶ TaskRun

@@ -65,7 +65,7 @@ pub trait Executor: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'a, ToolVersions>;
 
     /// The objects that would run a job which builds or tests `built`, so that a person can create them. They
-    /// are no job of this executor. `with_token`: they hold a token, valid as long as the returned credential.
+    /// are no job of this executor. `with_token`: they hold a token, valid as long as the credential.
     ///
     /// # Errors
     /// This executor's jobs are no objects, or something that the objects name cannot be read.

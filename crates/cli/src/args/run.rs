@@ -100,7 +100,7 @@ pub(crate) enum RunCommand {
         #[command(flatten)]
         format: Format,
     },
-    /// Follow a run to its end, or poll a source and follow the run of its commit; exit with the code of the run
+    /// Follow a run, or poll a source and follow the run of a commit; exit with the code of the run
     #[command(
         after_help = "Examples:\n  edgewright run watch 7\n  edgewright run watch --source plants\n  edgewright run watch --source plants --commit 4f1c2d3 --logs --results out"
     )]

@@ -37,8 +37,8 @@ impl Rebuilds {
     /// they hold tokens that permit what the job needs in the registry.
     ///
     /// # Errors
-    /// No run made the digest, its source is not configured, its commit is gone, or the executor's jobs are no
-    /// objects; the database or the registry fails.
+    /// No run made the digest, its source is not configured, its commit is gone, or the executor's jobs are
+    /// no objects; the database or the registry fails.
     pub async fn export(
         &self,
         context: &OperationContext,

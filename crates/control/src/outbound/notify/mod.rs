@@ -57,7 +57,7 @@ pub enum SinkKind {
     Gitea,
 }
 
-/// How an event is laid out in a request: <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>.
+/// How an event is laid out in a request: section 3 of the HTTP protocol binding of CloudEvents 1.0.2.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventMode {
