@@ -66,8 +66,8 @@ described! {
             example: "\"/etc/edgewright/tls/key.pem\""
         }
         /// What happens when this file, or a secret or certificate that it names, has other content.
-        /// `signal`: nothing before a SIGHUP. `reload`: it is read again within seconds. `restart`: also, if a
-        /// change needs a restart, the server ends in order, for Kubernetes to start it again.
+        /// `signal`: nothing before a SIGHUP. `reload`: it is read again within seconds. `restart`: also, if
+        /// a change needs a restart, the server ends in order, for Kubernetes to start it again.
         pub on_change: Option<OnChange> { Reload, default: "signal" }
     }
 }

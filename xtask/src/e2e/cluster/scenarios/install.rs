@@ -121,7 +121,8 @@ fn released(place: &Place<'_>, message: &str) -> anyhow::Result<Value> {
     let mut found = Value::Null;
     until("the run has passed", RUN_LIMIT, || {
         let runs = place.document("api/v1/runs")?;
-        let run = runs.as_array().into_iter().flatten().find(|run| run["commit"] == commit.as_str());
+        let is_it = |run: &&Value| run["commit"] == commit.as_str() && run["source"] == "plant";
+        let run = runs.as_array().into_iter().flatten().find(is_it);
         found = run.cloned().unwrap_or_default();
         ensure!(found["state"] != "failed", "the run failed: {found}");
         Ok(found["state"] == "passed")
@@ -138,7 +139,7 @@ fn released(place: &Place<'_>, message: &str) -> anyhow::Result<Value> {
 fn settings(place: &mut Place<'_>, stage: &Stage<'_>) -> anyhow::Result<()> {
     let before = place.pod()?;
     stage.progress("settings that apply while the server runs");
-    let second = place.source_url();
+    let second = place.copy_source()?;
     place
         .settings
         .push_str(&format!("\n[[source]]\nname = \"second\"\nurl = \"{second}\"\npublish = false\n"));

@@ -26,6 +26,8 @@ const EXAMPLE_IMAGE: &str = "registry.example.org/edgewright";
 const EXAMPLE_DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 /// The source, on the server's volume: it has no network to this host's files.
 pub(super) const SOURCE: &str = "e2e-source.git";
+/// A copy of it: a server follows no repository twice.
+const SECOND: &str = "e2e-second.git";
 
 /// What the test's volume, image and small node differ in.
 const TEST: &str = r#"
@@ -188,9 +190,11 @@ impl<'w> Place<'w> {
         Ok(std::fs::write(self.folder.join("source").join(file), content)?)
     }
 
-    /// Where the server finds the source.
-    pub(super) fn source_url(&self) -> String {
-        format!("/var/lib/edgewright/{SOURCE}")
+    /// Makes another source of the first one. Where the server finds it.
+    pub(super) fn copy_source(&self) -> anyhow::Result<String> {
+        let (data, _) = self.world.cluster.volume(self.volume);
+        Run::as_root("cp")?.arg("-a").arg(data.join(SOURCE)).arg(data.join(SECOND)).run()?;
+        Ok(format!("/var/lib/edgewright/{SECOND}"))
     }
 
     /// Commits the source, and pushes it. Gives the commit.
