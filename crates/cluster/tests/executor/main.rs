@@ -64,7 +64,7 @@ impl Server {
             pull_from: "registry".into(),
             job: small.clone(),
             test: small,
-            machines: Machines { namespace: "machines".into(), cpu: "100m".into() },
+            machines: Machines { namespace: NAMESPACE.into(), cpu: "100m".into() },
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,
