@@ -65,7 +65,7 @@ impl Server {
             job: small.clone(),
             test: small,
             build: None,
-            machines: Machines { namespace: "machines".into(), cpu: "100m".into() },
+            machines: Machines { namespace: NAMESPACE.into(), cpu: "100m".into() },
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,
