@@ -7,7 +7,7 @@ use std::path::Path;
 use edgewright_api::documents::RolloutSimulation;
 use edgewright_process::{Command, Output};
 
-const SOURCE: &str = r#"
+const SOURCE: &str = r"
 edgewright: 1
 name: t
 channels:
@@ -17,7 +17,7 @@ rollouts:
     stages:
       - {name: canary, per_site: 1, soak: 1h, approval: true}
     group: pair
-"#;
+";
 
 fn write(folder: &Path, path: &str, text: &str) {
     let path = folder.join(path);

@@ -85,8 +85,8 @@ pub(crate) async fn simulation(args: &SimulateArgs) -> Result<End, Failure> {
 }
 
 /// The channel that was named, or the only one that slots follow.
-fn channel(definition: &Definition, named: Option<&ChannelName>) -> Result<ChannelName, Failure> {
-    if let Some(name) = named {
+fn channel(definition: &Definition, wanted: Option<&ChannelName>) -> Result<ChannelName, Failure> {
+    if let Some(name) = wanted {
         return if definition.source.channels.contains_key(name) {
             Ok(name.clone())
         } else {
@@ -177,18 +177,18 @@ fn labels(site: &SiteSpec, slot: &SlotSpec) -> Labels {
 fn rate(percent: f64, policy: &Policy, begin: Timestamp, runs: &[Summary]) -> SimulatedRate {
     let since = |moment: Timestamp| u64::try_from(begin.duration_until(moment).as_secs()).unwrap_or_default();
     let stages = (0..=policy.stages.len()).map(|stage| {
-        let began = runs.iter().filter_map(|run| {
+        let begins = runs.iter().filter_map(|run| {
             run.stages.iter().find(|(number, _)| usize::from(*number) == stage).map(|(_, at)| since(*at))
         });
-        let began: Vec<u64> = began.collect();
+        let begins: Vec<u64> = begins.collect();
         SimulatedStage {
             stage: policy
                 .stages
                 .get(stage)
                 .map_or("all other devices", |stage| stage.name.as_str())
                 .to_owned(),
-            reached: began.len() as u64,
-            median_begin_seconds: median(began),
+            reached: begins.len() as u64,
+            median_begin_seconds: median(begins),
         }
     });
     let is_stopped = |run: &&Summary| matches!(run.status, Status::Stopped(_));

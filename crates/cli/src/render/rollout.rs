@@ -1,4 +1,4 @@
-//! What simulations of a rollout say about it.
+//! The outcome of simulated rollouts.
 
 use edgewright_api::documents::{RolloutSimulation, SimulatedRate};
 
@@ -8,7 +8,6 @@ use super::units::duration;
 /// The table of failure rates, and when stages begin with the lowest of them.
 pub(crate) fn simulation(report: &RolloutSimulation) -> String {
     let RolloutSimulation { source, channel, devices, sites, rates } = report;
-    let mut text = format!("{source}, channel {channel}: {devices} devices at {sites} sites\n\n");
     let mut table = Table::new(["fails on", "stopped", "completed", "after", "offered", "failed"]);
     for rate in rates {
         table.row([
@@ -20,13 +19,24 @@ pub(crate) fn simulation(report: &RolloutSimulation) -> String {
             rate.median_failed.to_string(),
         ]);
     }
-    text += &table.text("no failure rate");
-    let Some(rate) = rates.first() else { return text };
-    text += &format!("\nStages, if it fails on {} %:\n\n", rate.failing_percent);
-    text += &stages(rate).text("no stages");
-    text += &format!("\nAt most {:.0} MiB over the link of one site.\n", rate.largest_site_mib);
-    text += "Medians. Approvals are given at once.\n";
+    let mut text = format!(
+        "{source}, channel {channel}: {devices} devices at {sites} sites\n\n{}",
+        table.text("no failure rate")
+    );
+    if let Some(rate) = rates.first() {
+        text.push_str(&below(rate));
+    }
     text
+}
+
+fn below(rate: &SimulatedRate) -> String {
+    format!(
+        "\nStages, if it fails on {} %:\n\n{}\nAt most {:.0} MiB over the link of one site.\n\
+         Medians. Approvals are given at once.\n",
+        rate.failing_percent,
+        stages(rate).text("no stages"),
+        rate.largest_site_mib
+    )
 }
 
 fn stages(rate: &SimulatedRate) -> Table {
