@@ -9,6 +9,7 @@ use kube::{Api, Client};
 use crate::cluster::within;
 use crate::fault::Fault;
 use crate::task_run::API_VERSION;
+use crate::vmi;
 
 /// A kind of objects, and what the server does with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +42,37 @@ pub const RIGHTS: [Right; 4] = [
     Right { group: "", resource: "secrets", verbs: &["create", "get"], reason: "The order of each job." },
 ];
 
+/// All rights in the namespace of virtual machines, if the lane `vm` runs there. The Role in
+/// `deploy/kustomize/components/machines` has these.
+pub const MACHINE_RIGHTS: [Right; 4] = [
+    Right {
+        group: "kubevirt.io",
+        resource: "virtualmachineinstances",
+        verbs: &["create", "get", "list", "watch", "delete"],
+        reason: "Images under test; deleted when done.",
+    },
+    Right { group: "", resource: "pods", verbs: &["get", "list", "watch"], reason: "Launchers of machines." },
+    Right {
+        group: "",
+        resource: "pods/log",
+        verbs: &["get"],
+        reason: "The serial console: results of checks, and what the machine prints.",
+    },
+    Right {
+        group: "",
+        resource: "secrets",
+        verbs: &["create", "get"],
+        reason: "The order of the checks, which the machine reads as a disk.",
+    },
+];
+
 /// What a cluster offers to this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offer {
     /// All that it needs.
     Ready,
-    /// Tekton is missing.
-    NoTekton,
+    /// An API is missing, by its group and version.
+    NoApi(&'static str),
     /// The account may not do this: verbs with resources.
     Missing(Vec<String>),
     /// The API server does not answer, or rejects the credentials.
@@ -56,7 +81,16 @@ pub enum Offer {
 
 /// Asks the API server: is there Tekton, and may we do what jobs need? Nothing is changed.
 pub async fn examine(client: &Client, namespace: &str) -> Offer {
-    match offer(client, namespace).await {
+    examine_rights(client, namespace, API_VERSION, &RIGHTS).await
+}
+
+/// Asks the API server: is there KubeVirt, and may we do what virtual machines need? Nothing is changed.
+pub async fn examine_machines(client: &Client, namespace: &str) -> Offer {
+    examine_rights(client, namespace, vmi::API_VERSION, &MACHINE_RIGHTS).await
+}
+
+async fn examine_rights(client: &Client, namespace: &str, api: &'static str, rights: &[Right]) -> Offer {
+    match offer(client, namespace, api, rights).await {
         Ok(offer) => offer,
         Err(Fault::Away(why) | Fault::Credentials(why) | Fault::Refused { message: why, .. }) => {
             Offer::Away(why)
@@ -65,16 +99,21 @@ pub async fn examine(client: &Client, namespace: &str) -> Offer {
     }
 }
 
-async fn offer(client: &Client, namespace: &str) -> Result<Offer, Fault> {
-    match within(client.list_api_group_resources(API_VERSION), false).await {
-        Err(Fault::Missing) => return Ok(Offer::NoTekton),
+async fn offer(
+    client: &Client,
+    namespace: &str,
+    api: &'static str,
+    rights: &[Right],
+) -> Result<Offer, Fault> {
+    match within(client.list_api_group_resources(api), false).await {
+        Err(Fault::Missing) => return Ok(Offer::NoApi(api)),
         found => drop(found?),
     }
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let mut missing = Vec::new();
-    for right in RIGHTS {
+    for right in rights {
         for verb in right.verbs {
-            let review = review(&right, verb, namespace);
+            let review = review(right, verb, namespace);
             let answer = within(reviews.create(&PostParams::default(), &review), true).await?;
             if !answer.status.is_some_and(|status| status.allowed) {
                 missing.push(format!("{verb} {}", right.resource));
@@ -116,10 +155,13 @@ mod tests {
     #[test]
     fn the_roles_that_we_ship_have_these_rights_and_no_others() {
         let role = read("deploy/kustomize/base/rights.yaml");
+        let machines = read("deploy/kustomize/components/machines/machines.yaml");
         let page = read("docs/how-to/run-jobs-on-kubernetes.md");
-        for (text, has_reasons) in [(role, true), (page, false)] {
-            assert_eq!(text.matches("apiGroups: [").count(), RIGHTS.len());
-            for right in RIGHTS {
+        let (page, _) = page.split_once("\n## Virtual machines\n").unwrap();
+        let texts = [(role.as_str(), RIGHTS, true), (&machines, MACHINE_RIGHTS, true), (page, RIGHTS, false)];
+        for (text, rights, has_reasons) in texts {
+            assert_eq!(text.matches("apiGroups: [").count(), rights.len());
+            for right in rights {
                 let reason = if has_reasons { format!("# {}\n  ", right.reason) } else { String::new() };
                 let wanted = format!("{reason}{}\n", rule(&right));
                 assert!(text.contains(&wanted), "no rule\n{wanted}in\n{text}");
@@ -130,16 +172,18 @@ mod tests {
     #[test]
     fn the_how_to_has_a_row_for_each_right() {
         let page = read("docs/how-to/install-on-kubernetes.md");
-        let (_, section) = page.split_once("\n## Rights\n").unwrap();
-        let section = section.split("\n## ").next().unwrap();
-        let rows: Vec<&str> =
-            section.lines().filter(|line| line.starts_with('|') && line.contains('`')).collect();
-        let wanted = RIGHTS.map(|right| {
-            let group = if right.group.is_empty() { "" } else { "." };
-            let (verbs, reason) = (right.verbs.join(", "), right.reason);
-            format!("| `{}{group}{}` | {verbs} | {reason} |", right.resource, right.group)
-        });
-        assert_eq!(rows, wanted);
+        for (title, rights) in [("Rights", RIGHTS), ("Virtual machines", MACHINE_RIGHTS)] {
+            let (_, section) = page.split_once(&format!("\n## {title}\n")).unwrap();
+            let section = section.split("\n## ").next().unwrap();
+            let rows: Vec<&str> =
+                section.lines().filter(|line| line.starts_with('|') && line.contains('`')).collect();
+            let wanted = rights.map(|right| {
+                let group = if right.group.is_empty() { "" } else { "." };
+                let (verbs, reason) = (right.verbs.join(", "), right.reason);
+                format!("| `{}{group}{}` | {verbs} | {reason} |", right.resource, right.group)
+            });
+            assert_eq!(rows, wanted);
+        }
     }
 
     /// What our constraint allows beyond `restricted-v2`: every line that differs from a denial.

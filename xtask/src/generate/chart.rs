@@ -17,7 +17,7 @@ use crate::workspace;
 pub(super) const NAME: &str = "chart";
 
 /// Objects, and settings, below `deploy/kustomize`; what they are in the chart.
-const FILES: [(&str, &str); 13] = [
+const FILES: [(&str, &str); 14] = [
     ("base/accounts.yaml", "templates/accounts.yaml"),
     ("base/limits.yaml", "templates/limits.yaml"),
     ("base/namespaces.yaml", "templates/namespaces.yaml"),
@@ -26,6 +26,7 @@ const FILES: [(&str, &str); 13] = [
     ("base/server.yaml", "templates/server.yaml"),
     ("base/service.yaml", "templates/service.yaml"),
     ("base/volume.yaml", "templates/volume.yaml"),
+    ("components/machines/machines.yaml", "templates/machines.yaml"),
     ("components/monitor/monitor.yaml", "templates/monitor.yaml"),
     ("overlays/kubernetes/ingress.yaml", "templates/ingress.yaml"),
     ("overlays/openshift/route.yaml", "templates/route.yaml"),

@@ -19,26 +19,33 @@ pub(super) fn of_jobs(environment: &Environment, args: &ServeArgs, global: &Glob
 }
 
 pub(super) async fn examine(table: &ClusterTable, settings: &Settings) -> DoctorReport {
-    let checks = vec![cluster(table).await, programs::git().await, disk(&settings.data)];
+    let mut checks = cluster(table).await;
+    checks.extend([programs::git().await, disk(&settings.data)]);
     let ready = checks.iter().all(|check| check.state != DoctorState::Missing);
     DoctorReport { ready, sandbox_ms: None, checks }
 }
 
-async fn cluster(table: &ClusterTable) -> DoctorCheck {
+async fn cluster(table: &ClusterTable) -> Vec<DoctorCheck> {
     let client = match edgewright_cluster::connect(table.kubeconfig.as_deref()).await {
         Ok(client) => client,
         Err(error) => {
-            return gap("cluster", DoctorState::Missing, Chain(&error).to_string(), error.hint());
+            return vec![gap("cluster", DoctorState::Missing, Chain(&error).to_string(), error.hint())];
         }
     };
-    check(&rights::examine(&client, &table.namespace).await, &table.namespace)
+    let jobs = rights::examine(&client, &table.namespace).await;
+    let mut checks = vec![check("cluster", &jobs, ("Tekton", &table.namespace))];
+    if table.runs.contains(&ClusterWork::Vm) {
+        let machines = rights::examine_machines(&client, &table.machine_namespace).await;
+        checks.push(check("machines", &machines, ("KubeVirt", &table.machine_namespace)));
+    }
+    checks
 }
 
-fn check(offer: &Offer, namespace: &str) -> DoctorCheck {
-    let missing = |found: String, hint: &str| gap("cluster", DoctorState::Missing, found, hint);
+fn check(id: &str, offer: &Offer, (service, namespace): (&str, &str)) -> DoctorCheck {
+    let missing = |found: String, hint: &str| gap(id, DoctorState::Missing, found, hint);
     match offer {
-        Offer::Ready => good("cluster", format!("Tekton, and all rights in the namespace {namespace}")),
-        Offer::NoTekton => missing("no Tekton (tekton.dev/v1)".to_owned(), "install Tekton Pipelines"),
+        Offer::Ready => good(id, format!("{service}, and all rights in the namespace {namespace}")),
+        Offer::NoApi(api) => missing(format!("no {service} ({api})"), "install it in the cluster"),
         Offer::Missing(rights) => missing(
             format!("the account may not {} in the namespace {namespace}", rights.join(", ")),
             "grant the Role of docs/how-to/run-jobs-on-kubernetes.md",
@@ -58,7 +65,7 @@ mod tests {
     fn only_a_cluster_with_all_that_jobs_need_is_good() {
         let offers = [
             (Offer::Ready, DoctorState::Ok, "all rights in the namespace jobs"),
-            (Offer::NoTekton, DoctorState::Missing, "no Tekton"),
+            (Offer::NoApi("tekton.dev/v1"), DoctorState::Missing, "no Tekton (tekton.dev/v1)"),
             (
                 Offer::Missing(vec!["create pods".into(), "get pods/log".into()]),
                 DoctorState::Missing,
@@ -67,7 +74,7 @@ mod tests {
             (Offer::Away("refused".into()), DoctorState::Missing, "not usable: refused"),
         ];
         for (offer, state, found) in offers {
-            let check = check(&offer, "jobs");
+            let check = check("cluster", &offer, ("Tekton", "jobs"));
             assert_eq!((check.state, check.hint.is_some()), (state, state != DoctorState::Ok));
             assert!(check.found.contains(found), "{}", check.found);
         }
