@@ -86,6 +86,8 @@ impl<'s> Site<'s> {
         let (block, _) = block.with_context(|| format!("{HOW_TO} has no YAML block"))?;
         ensure!(block.contains(NAMESPACE), "the first YAML block of {HOW_TO} has no {NAMESPACE}");
         self.apply("namespace.yaml", &block.replace(NAMESPACE, &self.namespace))?;
+        // A kept cluster has what an earlier test left there.
+        self.kubectl(&["delete", "taskruns,pods,secrets", "--selector", LABEL])?;
         // Made some time after its namespace: before that, no Pod can be created there.
         let account = ["serviceaccount", "default", "--namespace", &self.namespace];
         until("the namespace has its default service account", LEFT_LIMIT, || {
