@@ -40,8 +40,8 @@ pub(super) struct Built {
 }
 
 impl Place {
-    /// Lays out the source in a folder. What earlier builds left in data folders stays: steps that did not change are not
-    /// built again.
+    /// Lays out the source in a folder. What earlier builds left in data folders stays: steps that did not
+    /// change are not built again.
     pub(super) fn prepare(root: PathBuf, program: &Path) -> anyhow::Result<Self> {
         let source = root.join("source");
         let lock = kept_lock(&source)?;

@@ -107,11 +107,6 @@ impl Server {
         let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
         format!("the end of {}:\n{tail}", self.log.display())
     }
-
-    /// Its process.
-    pub(crate) fn process(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Server {

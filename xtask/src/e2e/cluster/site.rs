@@ -198,6 +198,17 @@ impl<'s> Site<'s> {
         format!("http://{}", self.address)
     }
 
+    /// The `edgewright` command.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.stage.world.place.program.clone()
+    }
+
+    /// A command of `edgewright` that asks the server, as its operator.
+    pub(crate) fn edgewright(&self, words: &[&str]) -> Run {
+        let token = self.data().join("operator-token");
+        Run::new(self.program()).args(words).args(["--server", &self.url(), "--token-file"]).arg(token)
+    }
+
     /// Ends the server.
     pub(crate) fn end_server(&mut self, signal: Signal) -> anyhow::Result<()> {
         let server = self.server.take().context("the server does not run")?;
@@ -327,7 +338,12 @@ impl<'s> Site<'s> {
     }
 
     /// The end of a scenario: when its jobs are over, nothing of them stays in the cluster.
-    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+    pub(crate) fn end(self) -> anyhow::Result<()> {
+        self.end_but("")
+    }
+
+    /// The same, but for TaskRuns of this name's ending, with what they own.
+    pub(crate) fn end_but(mut self, kept: &str) -> anyhow::Result<()> {
         self.stage.rest();
         let mut left = String::new();
         let waited = until("no object of the server is left", LEFT_LIMIT, || {
@@ -336,8 +352,10 @@ impl<'s> Site<'s> {
             }
             // Another scenario may have killed the API server.
             let get = ["get", "taskruns,pods,secrets", "--selector", LABEL, "--output", "name"];
-            left = self.kubectl(&get).unwrap_or_else(|error| format!("{error:#}"));
-            Ok(left.trim().is_empty())
+            let all = self.kubectl(&get).unwrap_or_else(|error| format!("{error:#}"));
+            let is_kept = |name: &str| !kept.is_empty() && name.trim_end_matches("-pod").ends_with(kept);
+            left = all.lines().filter(|name| !is_kept(name)).collect::<Vec<_>>().join("\n");
+            Ok(left.is_empty())
         });
         waited.with_context(|| left)?;
         self.end_server(Signal::Term)
