@@ -60,7 +60,7 @@ pub fn run_in_machine(
     let log = Repeated { log: Log::new(Console(console.to_owned())), records: Mutex::default() };
     std::thread::scope(|scope| {
         // Its end ends the sign of life, however the work ends.
-        let (_working, is_working) = mpsc::channel::<()>();
+        let (_working, is_working) = mpsc::sync_channel::<()>(1);
         scope.spawn(|| live(&log.log, start, is_working));
         work(&order, (start, settling, boot), &log);
     });

@@ -32,7 +32,8 @@ pub(crate) async fn make(
                        `profile: uefi` on a host, by `runs` of `[cluster]`";
         return Ok(Err(LaneFault::of_host(message.to_owned())));
     }
-    let id = OrderId::of_lane(request, (lane, manifest), &inner.settings.server, &inner.settings.image);
+    let settings = &inner.settings;
+    let id = OrderId::of_lane(request, (lane, manifest), &settings.server, &settings.image);
     let request = order(request, manifest);
     // The credential lives as long as the job.
     let (order, _credential) = inner.registry.order(request.clone());

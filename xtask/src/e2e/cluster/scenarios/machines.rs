@@ -28,7 +28,7 @@ pub(super) fn machine(stage: &Stage<'_>) -> anyhow::Result<()> {
     let made = machines(&site, &["get", VMIS, "--output", "name"])?;
     ensure!(made.lines().count() == 1 && made.contains("-vm-1"), "one machine: {made}");
     let list = site.server()?.get(&format!("/api/v1/runs/{}/evidence/{MACHINE}", run["number"]))?;
-    let pieces = list["evidence"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let pieces = list.as_array().map(Vec::as_slice).unwrap_or_default();
     let names: Vec<&str> = pieces.iter().map(|piece| text(&piece["name"])).collect();
     for name in ["journal", "console", "runner"] {
         ensure!(names.contains(&name), "no evidence `{name}`: {names:?}");
