@@ -41,6 +41,29 @@ pub const RIGHTS: [Right; 4] = [
     Right { group: "", resource: "secrets", verbs: &["create", "get"], reason: "The order of each job." },
 ];
 
+/// The rights in the namespace of virtual machines: `deploy/kustomize/components/machines`.
+pub const MACHINE_RIGHTS: [Right; 4] = [
+    Right {
+        group: "kubevirt.io",
+        resource: "virtualmachineinstances",
+        verbs: &["create", "get", "list", "watch", "delete"],
+        reason: "Images under test.",
+    },
+    Right {
+        group: "",
+        resource: "pods",
+        verbs: &["get", "list", "watch"],
+        reason: "The launcher of each machine.",
+    },
+    Right { group: "", resource: "pods/log", verbs: &["get"], reason: "The serial console has the results." },
+    Right {
+        group: "",
+        resource: "secrets",
+        verbs: &["create", "get"],
+        reason: "The order of the checks, a disk of the machine.",
+    },
+];
+
 /// What a cluster offers to this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offer {
@@ -116,10 +139,14 @@ mod tests {
     #[test]
     fn the_roles_that_we_ship_have_these_rights_and_no_others() {
         let role = read("deploy/kustomize/base/rights.yaml");
+        let machines = read("deploy/kustomize/components/machines/machines.yaml");
         let page = read("docs/how-to/run-jobs-on-kubernetes.md");
-        for (text, has_reasons) in [(role, true), (page, false)] {
-            assert_eq!(text.matches("apiGroups: [").count(), RIGHTS.len());
-            for right in RIGHTS {
+        let page = page.split("```").find(|block| block.starts_with("yaml")).unwrap().to_owned();
+        for (text, rights, has_reasons) in
+            [(role, RIGHTS, true), (page, RIGHTS, false), (machines, MACHINE_RIGHTS, true)]
+        {
+            assert_eq!(text.matches("apiGroups: [").count(), rights.len());
+            for right in rights {
                 let reason = if has_reasons { format!("# {}\n  ", right.reason) } else { String::new() };
                 let wanted = format!("{reason}{}\n", rule(&right));
                 assert!(text.contains(&wanted), "no rule\n{wanted}in\n{text}");
@@ -130,16 +157,18 @@ mod tests {
     #[test]
     fn the_how_to_has_a_row_for_each_right() {
         let page = read("docs/how-to/install-on-kubernetes.md");
-        let (_, section) = page.split_once("\n## Rights\n").unwrap();
-        let section = section.split("\n## ").next().unwrap();
-        let rows: Vec<&str> =
-            section.lines().filter(|line| line.starts_with('|') && line.contains('`')).collect();
-        let wanted = RIGHTS.map(|right| {
-            let group = if right.group.is_empty() { "" } else { "." };
-            let (verbs, reason) = (right.verbs.join(", "), right.reason);
-            format!("| `{}{group}{}` | {verbs} | {reason} |", right.resource, right.group)
-        });
-        assert_eq!(rows, wanted);
+        for (title, rights) in [("\n## Rights\n", RIGHTS), ("\n### Virtual machines\n", MACHINE_RIGHTS)] {
+            let (_, section) = page.split_once(title).unwrap();
+            let section = section.split("\n##").next().unwrap();
+            let rows: Vec<&str> =
+                section.lines().filter(|line| line.starts_with('|') && line.contains('`')).collect();
+            let wanted = rights.map(|right| {
+                let group = if right.group.is_empty() { "" } else { "." };
+                let (verbs, reason) = (right.verbs.join(", "), right.reason);
+                format!("| `{}{group}{}` | {verbs} | {reason} |", right.resource, right.group)
+            });
+            assert_eq!(rows, wanted);
+        }
     }
 
     /// What our constraint allows beyond `restricted-v2`: every line that differs from a denial.
