@@ -37,7 +37,16 @@ fn objects(place: &Place<'_>, stage: &Stage<'_>) -> anyhow::Result<()> {
     let text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
                 resources: [../kustomize/overlays/openshift]\ncomponents: [../kustomize/components/monitor]\n";
     std::fs::write(folder.join("kustomization.yaml"), text)?;
-    let trial = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--output", "name"];
+    // Another manager of fields: what the test added to the objects stays.
+    let trial = [
+        "apply",
+        "--server-side",
+        "--field-manager=trial",
+        "--force-conflicts",
+        "--dry-run=server",
+        "--output",
+        "name",
+    ];
     let kustomize = [&trial[..], &["--kustomize", path(&folder)?]].concat();
     let sent = place.kubectl(&kustomize)?;
     for object in [

@@ -27,7 +27,7 @@ spec:
 const RESTORE: &str = r#"
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
-resources: [../examples/restore.yaml, volume.yaml]
+resources: [restore.yaml, volume.yaml]
 images: [{name: registry.example.org/edgewright, newName: NAME, digest: "DIGEST"}]
 patches:
   - target: {kind: PersistentVolumeClaim, name: edgewright-snapshot}
@@ -101,6 +101,8 @@ impl Place<'_> {
             &RESTORE.replace("NAME", name).replace("DIGEST", digest),
             "install-snapshot",
         )?;
+        // kustomize reads no files above its folder.
+        std::fs::copy(self.folder.join("deploy/examples/restore.yaml"), folder.join("restore.yaml"))?;
         self.apply_folder(&folder, &[])?;
         let done = self.server(&["wait", "job/edgewright-restore", "--for=condition=Complete", ROLLOUT]);
         done.with_context(|| self.server(&["logs", "job/edgewright-restore"]).unwrap_or_default())?;
