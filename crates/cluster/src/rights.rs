@@ -49,7 +49,7 @@ pub const MACHINE_RIGHTS: [Right; 4] = [
         group: "kubevirt.io",
         resource: "virtualmachineinstances",
         verbs: &["create", "get", "list", "watch", "delete"],
-        reason: "Images under test; deleted when done.",
+        reason: "Images under test.",
     },
     Right { group: "", resource: "pods", verbs: &["get", "list", "watch"], reason: "Launchers of machines." },
     Right {
