@@ -52,6 +52,8 @@ Commands:
                 --check: build it again from nothing, and compare; more options: docs/how-to/container-image.md
   demo          show a source, a server, a run, a change, and a change that fails: about 5 minutes
   demo --device show a device that takes an update and returns from a bad one: about 10 minutes
+  demo --cluster
+                show a source whose jobs run in a Kubernetes of this machine: about 4 minutes, the first time 15
   e2e device [--all]
                 provision a device in a virtual machine, update it, break it, cut its power: about 15 minutes; --all: more ways
   e2e cuts [--count N] [--seed N]
@@ -90,6 +92,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["image", options @ ..] => image::run(options),
         ["demo"] => demo::run(),
         ["demo", "--device"] => e2e::demo(),
+        ["demo", "--cluster"] => demo::cluster::run(),
         ["e2e", "device", options @ ..] => e2e::device(options),
         ["e2e", "cuts", options @ ..] => e2e::cuts(options),
         ["e2e", "lanes"] => e2e::lanes(),

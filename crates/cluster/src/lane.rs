@@ -47,7 +47,7 @@ pub(crate) async fn run(
         hint: error.hint(),
         output: Vec::new(),
     })?;
-    let id = OrderId::of(request, &settings.server, &settings.image).on(&manifest.digest);
+    let id = OrderId::of_lane(request, (order, manifest), &settings.server, &settings.image);
     if order.keep {
         let line = "[machines on a cluster are not kept: `--keep` has no effect]".to_owned();
         let _ = events.try_send(JobEvent::Log { line });

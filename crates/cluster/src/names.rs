@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use edgewright_model::Digest;
-use edgewright_model::order::{JobRequest, ORDER_VERSION, Task, TrustDomain};
+use edgewright_model::order::{JobRequest, LaneOrder, ManifestRef, ORDER_VERSION, Task, TrustDomain};
 use edgewright_model::spec::Lane;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -49,17 +49,25 @@ impl OrderId {
         if let Task::Lock(lock) = &mut task {
             lock.now = Timestamp::UNIX_EPOCH;
         }
-        let identity =
-            Identity { version: ORDER_VERSION, server, domain: request.domain, task: &task, image };
-        // Orders are plain structs of strings and numbers: they always serialise.
-        let digest = Digest::of(serde_json::to_vec(&identity).unwrap_or_default());
-        Self(digest.hex().chars().take(DIGITS).collect())
+        Self::hash(&Identity { version: ORDER_VERSION, server, domain: request.domain, task: &task, image })
     }
 
-    /// The id of the lanes of this order on a digest: what is tested depends on what was built.
-    #[must_use]
-    pub fn on(&self, manifest: &Digest) -> Self {
-        let digest = Digest::of(format!("{} {manifest}", self.0));
+    /// The id of a lane on a digest. What built the digest is no part of it: a server that stops stores what
+    /// was built, and the next one's job has only the lanes.
+    pub fn of_lane(
+        request: &JobRequest,
+        (lane, manifest): (&LaneOrder, &ManifestRef),
+        server: &str,
+        image: &str,
+    ) -> Self {
+        let lane = LaneOrder { keep: false, ..lane.clone() };
+        let domain = request.domain;
+        Self::hash(&(ORDER_VERSION, server, domain, &lane, manifest, image))
+    }
+
+    fn hash(identity: &impl Serialize) -> Self {
+        // Orders are plain structs of strings and numbers: they always serialise.
+        let digest = Digest::of(serde_json::to_vec(identity).unwrap_or_default());
         Self(digest.hex().chars().take(DIGITS).collect())
     }
 
@@ -158,6 +166,23 @@ mod tests {
         OrderId::of(request, "plant", "registry/edgewright@sha256:1")
     }
 
+    /// The id of the first lane on a digest.
+    fn of_lane(request: &JobRequest, digest: &str) -> OrderId {
+        let Task::Image(task) = &request.task else { panic!("it is an image") };
+        let manifest = ManifestRef { repository: "hmi".parse().unwrap(), digest: Digest::of(digest) };
+        OrderId::of_lane(request, (&task.lanes[0], &manifest), "plant", "registry/edgewright@sha256:1")
+    }
+
+    #[test]
+    fn a_lane_has_the_same_name_when_its_steps_are_done() {
+        let first = image_request(1, "hmi").unwrap();
+        let mut rest = first.clone();
+        let Task::Image(task) = &mut rest.task else { panic!("it is an image") };
+        task.steps.clear();
+        assert_ne!(id(&first), id(&rest));
+        assert_eq!(of_lane(&first, "a"), of_lane(&rest, "a"));
+    }
+
     #[test]
     fn a_restarted_server_finds_the_same_name() {
         let (first, mut again) = (image_request(1, "hmi").unwrap(), image_request(2, "hmi").unwrap());
@@ -180,8 +205,9 @@ mod tests {
             id(&untrusted),
             id(&image_request(1, "edge").unwrap()),
             id(&lock_request(1, "base").unwrap()),
-            id(&first).on(&Digest::of("a")),
-            id(&first).on(&Digest::of("b")),
+            of_lane(&first, "a"),
+            of_lane(&first, "b"),
+            of_lane(&untrusted, "a"),
             OrderId::of(&first, "other", "registry/edgewright@sha256:1"),
             OrderId::of(&first, "plant", "registry/edgewright@sha256:2"),
         ];

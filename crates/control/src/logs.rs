@@ -10,6 +10,10 @@ use tokio::io::AsyncWriteExt as _;
 /// A log ends here; a tool that prints more is noted and cut.
 const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 
+/// The log of what a run begins with: tools are made or asked for their versions. It is no node of the plan,
+/// and there may be a node of this name.
+pub const TOOLS_LOG: &str = "tools";
+
 /// Where logs are.
 #[derive(Debug, Clone)]
 pub struct Logs {

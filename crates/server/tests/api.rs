@@ -67,6 +67,12 @@ async fn a_log_is_followed_until_its_node_ends() {
     assert_eq!(whole.next().await.unwrap().unwrap(), b"first\nsecond\n");
     let gone = world.client.log(run, "lock base", false, 0).await.unwrap_err();
     assert_eq!(gone.class(), ErrorClass::NotFound);
+
+    // What a run begins with has a log, too, before there are nodes.
+    let of_tools = Logs::new(world.data.root()).path(run, "tools", None);
+    std::fs::write(of_tools, "[waits for quota]\n").unwrap();
+    let mut of_tools = world.client.log(run, "tools", false, 0).await.unwrap();
+    assert_eq!(of_tools.next().await.unwrap().unwrap(), b"[waits for quota]\n");
 }
 
 #[tokio::test]

@@ -234,6 +234,11 @@ impl Cluster {
         run.arg(container).output().map(drop)
     }
 
+    /// The log with the requests of service accounts, for root.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.node.place.exchange("log/audit.log")
+    }
+
     /// Kills the API server. Pods continue.
     pub(crate) fn kill_apiserver(&self) -> anyhow::Result<()> {
         self.node.kill_component(API_SERVER)

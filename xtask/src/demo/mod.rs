@@ -3,6 +3,7 @@
 //! It has its own folders, port, container storage and git identity, all below `target/demo`. However it
 //! ends, the next demo starts clean.
 
+pub(crate) mod cluster;
 pub(crate) mod place;
 pub(crate) mod server;
 pub(crate) mod source;

@@ -139,10 +139,10 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 /// The most bytes that [`publish`] keeps of earlier images.
-const KEPT_LIMIT: u64 = 4 << 30;
+const KEPT_LIMIT: u64 = 8 << 30;
 
-/// Builds and tests the image of a program, and pushes it to a registry without TLS. Packages are those of
-/// the image before, from the user's cache folder, if a checkout with the same schemas made it. Gives the digest.
+/// Builds and tests the image of a program, and pushes it to a registry without TLS. Packages are those
+/// of the image before, from the cache folder, if a checkout with the same schemas made it. Gives the digest.
 pub(crate) fn publish(program: &Path, reference: &str) -> anyhow::Result<String> {
     let schemas = workspace::fingerprint(&workspace::SCHEMAS, None)?;
     let root = workspace::cache()?.join(format!("image-{schemas:016x}"));

@@ -38,9 +38,21 @@ fn of_exit(output: &[String]) -> JobFailure {
         (None, None) => of_buildah(output).unwrap_or_else(|| "it gave no reason".to_owned()),
     };
     let ended = report.exit.filter(|_| kind == FailureKind::Image);
-    let ended = ended.map(|code| format!("; it ended with exit status {code}{step}")).unwrap_or_default();
+    let ended = ended.map(|code| format!("; it ended with exit status {code}{step}{}", killed(code)));
+    let ended = ended.unwrap_or_default();
     let message = format!("the Containerfile failed: {line}");
     failure::new(kind, Phase::Build, message, Some(format!("{hint}{ended}")))
+}
+
+/// What an exit status means that no command chooses itself.
+const fn killed(code: i32) -> &'static str {
+    /// A shell and a runtime add the number of the signal; 9 is SIGKILL.
+    const SIGKILL: i32 = 128 + 9;
+    if code == SIGKILL {
+        ", as a process that is killed because the job reaches its memory limit, `[jobs] max_memory_mib`"
+    } else {
+        ""
+    }
 }
 
 /// What buildah itself reports at the end, without paths of the work folder.
@@ -129,6 +141,8 @@ mod tests {
         assert_eq!(failure.kind, FailureKind::Image);
         assert_eq!(failure.message, "the Containerfile failed: E: Unable to locate package x");
         assert!(failure.hint.unwrap().contains("exit status 100 in `RUN apt-get install -y x`"));
+        let killed = of(&format!("{step}\nKilled\n{}", tail.replace("100", "137")));
+        assert!(killed.hint.unwrap().ends_with("reaches its memory limit, `[jobs] max_memory_mib`"));
         let failure = of(&format!("{step}\nE: Failed to fetch http://m/x  503  Service Unavailable\n{tail}"));
         assert_eq!(failure.kind, FailureKind::Infrastructure);
         assert!(

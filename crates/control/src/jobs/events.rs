@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{Jobs, Label, RunScope, made_nothing};
 use crate::ControlError;
 use crate::events::RunEventKind;
-use crate::logs::LogFile;
+use crate::logs::{LogFile, TOOLS_LOG};
 
 /// Events of one job that wait to be handled.
 const BACKLOG: usize = 256;
@@ -57,7 +57,7 @@ impl Jobs {
     /// # Errors
     /// [`ControlError::Stopped`] where the run is stopped.
     pub(crate) async fn tools(&self, scope: &RunScope<'_>) -> Result<ToolVersions, ControlError> {
-        let label = Label { name: "tools", platform: None, is_node: false };
+        let label = Label { name: TOOLS_LOG, platform: None, is_node: false };
         let (sender, mut receiver) = mpsc::channel(BACKLOG);
         let passing = async {
             let mut log = None;

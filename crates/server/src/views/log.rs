@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use edgewright_api::{RunJob, RunJobs};
-use edgewright_control::logs::Logs;
+use edgewright_control::logs::{Logs, TOOLS_LOG};
 use edgewright_control::rebuilds::REBUILD_PREFIX;
 use edgewright_model::names::Platform;
 use edgewright_model::run::{NodeState, RunNumber, RunState};
@@ -56,7 +56,7 @@ pub struct LogReader {
 }
 
 impl Views {
-    /// The log of a node, of `lock IMAGE`, or of `rebuild NODE`.
+    /// The log of a node, of `lock IMAGE`, of `rebuild NODE`, or of `tools`, with which a run begins.
     pub async fn log(&self, run: RunNumber, node: &str, follow: bool) -> Result<LogReader, ViewError> {
         if self.store.progress(run, None).await?.is_none() {
             return Err(no_run(run));
@@ -68,9 +68,16 @@ impl Views {
             let row = self.log_node(run, name).await?;
             (logs.path(run, node, Some(&row.platform)), None, "it was not rebuilt".to_owned())
         } else {
-            let row = self.log_node(run, node).await?;
-            let path = logs.path(run, node, Some(&row.platform));
-            (path, Some(row.platform), format!("state {} ({})", row.state, row.reason))
+            match self.log_node(run, node).await {
+                Ok(row) => {
+                    let path = logs.path(run, node, Some(&row.platform));
+                    (path, Some(row.platform), format!("state {} ({})", row.state, row.reason))
+                }
+                Err(ViewError::NotFound { .. }) if node == TOOLS_LOG => {
+                    (logs.path(run, node, None), None, "nothing was to be reported about tools".to_owned())
+                }
+                Err(error) => return Err(error),
+            }
         };
         let watch = self.logs.watch(path.clone());
         let (views, node) = (self.clone(), node.to_owned());
@@ -170,7 +177,8 @@ impl LogReader {
         if run.is_terminal() || self.node.starts_with(REBUILD_PREFIX) {
             return Ok(true);
         }
-        if self.node.starts_with(LOCK_PREFIX) {
+        let is_of_tools = self.platform.is_none() && self.node == TOOLS_LOG;
+        if is_of_tools || self.node.starts_with(LOCK_PREFIX) {
             return Ok(!matches!(run, RunState::Queued | RunState::Preparing));
         }
         // A node without a row of its own is unchanged.

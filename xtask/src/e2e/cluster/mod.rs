@@ -51,10 +51,15 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     println!("Jobs on a cluster. All files are below target/e2e-cluster; Ctrl-C ends it at any time.");
     let world = World::prepare(&options)?;
     world.story.progress("the base image");
-    base::ensure(&world).context("cannot make the base image of the scenarios")?;
+    ensure_base(&world)?;
     let began = Instant::now();
     let ended = play(&world, &chosen);
     report(&ended, began.elapsed(), &options)
+}
+
+/// Makes the base image of all sites, if it is not kept.
+pub(crate) fn ensure_base(world: &World) -> anyhow::Result<()> {
+    base::ensure(world).context("cannot make the base image of the scenarios")
 }
 
 /// Plays the scenarios: each in a thread of its own, because a server ends with the thread that started it.

@@ -100,17 +100,17 @@ impl Server {
         }
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The end of its output.
     pub(super) fn tail(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
         format!("the end of {}:\n{tail}", self.log.display())
-    }
-
-    /// Its process.
-    pub(crate) fn process(&self) -> u32 {
-        self.child.id()
     }
 }
 

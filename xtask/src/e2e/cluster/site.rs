@@ -86,6 +86,8 @@ impl<'s> Site<'s> {
         let (block, _) = block.with_context(|| format!("{HOW_TO} has no YAML block"))?;
         ensure!(block.contains(NAMESPACE), "the first YAML block of {HOW_TO} has no {NAMESPACE}");
         self.apply("namespace.yaml", &block.replace(NAMESPACE, &self.namespace))?;
+        // A kept cluster has what an earlier test left there.
+        self.kubectl(&["delete", "taskruns,pods,secrets", "--selector", LABEL])?;
         // Made some time after its namespace: before that, no Pod can be created there.
         let account = ["serviceaccount", "default", "--namespace", &self.namespace];
         until("the namespace has its default service account", LEFT_LIMIT, || {
@@ -186,6 +188,17 @@ impl<'s> Site<'s> {
     /// The server's URL.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The `edgewright` command.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.stage.world.place.program.clone()
+    }
+
+    /// A command of `edgewright` that asks the server, as its operator.
+    pub(crate) fn edgewright(&self, words: &[&str]) -> Run {
+        let token = self.data().join("operator-token");
+        Run::new(self.program()).args(words).args(["--server", &self.url(), "--token-file"]).arg(token)
     }
 
     /// Ends the server.
@@ -316,8 +329,33 @@ impl<'s> Site<'s> {
         format!("{objects}\n{events}\n{server}")
     }
 
+    /// The name of the server's registry, as nodes pull from it.
+    pub(crate) fn pull_from(&self) -> String {
+        format!("{}.edgewright.internal", self.namespace.trim_start_matches("ew-"))
+    }
+
+    /// The requests of service accounts, as the API server logs them.
+    pub(crate) fn audit_log(&self) -> anyhow::Result<String> {
+        Run::as_root("cat")?.arg(self.stage.world.cluster.audit_log()).output()
+    }
+
     /// The end of a scenario: when its jobs are over, nothing of them stays in the cluster.
-    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+    pub(crate) fn end(self) -> anyhow::Result<()> {
+        self.end_but("")
+    }
+
+    /// Waits until nothing is left.
+    pub(crate) fn settled(&mut self) -> anyhow::Result<()> {
+        self.settled_but("")
+    }
+
+    /// The same, but for TaskRuns of this name's ending, with what they own.
+    pub(crate) fn end_but(mut self, kept: &str) -> anyhow::Result<()> {
+        self.settled_but(kept)?;
+        self.end_server(Signal::Term)
+    }
+
+    fn settled_but(&mut self, kept: &str) -> anyhow::Result<()> {
         self.stage.rest();
         let mut left = String::new();
         let waited = until("no object of the server is left", LEFT_LIMIT, || {
@@ -326,10 +364,11 @@ impl<'s> Site<'s> {
             }
             // Another scenario may have killed the API server.
             let get = ["get", "taskruns,pods,secrets", "--selector", LABEL, "--output", "name"];
-            left = self.kubectl(&get).unwrap_or_else(|error| format!("{error:#}"));
-            Ok(left.trim().is_empty())
+            let all = self.kubectl(&get).unwrap_or_else(|error| format!("{error:#}"));
+            let is_kept = |name: &str| !kept.is_empty() && name.trim_end_matches("-pod").ends_with(kept);
+            left = all.lines().filter(|name| !is_kept(name)).collect::<Vec<_>>().join("\n");
+            Ok(left.is_empty())
         });
-        waited.with_context(|| left)?;
-        self.end_server(Signal::Term)
+        waited.with_context(|| left)
     }
 }

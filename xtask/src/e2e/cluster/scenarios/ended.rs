@@ -28,7 +28,7 @@ pub(super) fn begin_slow_step(site: &Site<'_>) -> anyhow::Result<String> {
     Ok(commit)
 }
 
-/// A step takes more memory than a job may: its run fails, and says where to look.
+/// A step takes more memory than a job may: its run fails, and names the limit.
 pub(super) fn memory(stage: &Stage<'_>) -> anyhow::Result<()> {
     let mut site = stage.site(|settings| {
         settings.set("jobs", "max_memory_mib", 512);
@@ -39,7 +39,7 @@ pub(super) fn memory(stage: &Stage<'_>) -> anyhow::Result<()> {
     let run = site.ended(&commit, RUN_LIMIT)?;
     ensure!(text(&run["state"]) == "failed", "the run failed: {run}");
     let failure = failure(node(&run, "app")?);
-    ensure_contains("the failure", &failure, "memory")?;
+    ensure_contains("the failure", &failure, "reaches its memory limit")?;
     let attempts = site.names("taskruns")?;
     ensure!(
         attempts.iter().all(|name| name.ends_with("-1")),
@@ -78,7 +78,7 @@ fn evict(site: &Site<'_>, pod: &str) -> anyhow::Result<()> {
     site.kubectl(&["create", "--raw", &path, "--filename", &file.to_string_lossy()]).map(drop)
 }
 
-/// A run is cancelled while its step runs: nothing of it goes on.
+/// A run is cancelled while its step runs: nothing of it continues.
 pub(super) fn cancelled(stage: &Stage<'_>) -> anyhow::Result<()> {
     let mut site = stage.site(|_| {})?;
     slow_step(&site, 600)?;

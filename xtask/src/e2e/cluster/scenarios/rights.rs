@@ -47,9 +47,12 @@ pub(super) fn rights(stage: &Stage<'_>) -> anyhow::Result<()> {
     }
     let commit = site.commit("a run with these rights")?;
     site.passed(&commit, RUN_LIMIT)?;
-    let error = site.as_server(&["exec", "any", "--", "true"]).err().map(|error| format!("{error:#}"));
-    let error = error.unwrap_or_default();
-    ensure!(error.contains("Forbidden") || error.contains("forbidden"), "exec is not forbidden: {error}");
+    let pods = site.names("pods")?;
+    let pod = pods.first().context("the run left no Pod")?;
+    let exec = format!("/api/v1/namespaces/{}/pods/{pod}/exec?command=true", site.namespace);
+    let error = site.as_server(&["create", "--raw", &exec, "--filename", "/dev/null"]);
+    let error = error.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure_contains("the response to exec", &error, "(Forbidden)")?;
     admission(&site)?;
     site.end()
 }
