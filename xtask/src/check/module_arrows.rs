@@ -65,6 +65,7 @@ const SERVER: &[Row] = &[
     ("settings",      &["folder", "tls"]),
     ("reference",     &["metrics", "settings"]),
     ("tokens",        &["settings"]),
+    ("watched",       &["settings"]),
     ("live",          &["settings", "tokens"]),
     ("views",         &["folder", "live", "metrics", "settings"]),
     ("http",          &["live", "metrics", "settings", "tokens", "views"]),

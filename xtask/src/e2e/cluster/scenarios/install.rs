@@ -140,9 +140,8 @@ fn settings(place: &mut Place<'_>, stage: &Stage<'_>) -> anyhow::Result<()> {
     let before = place.pod()?;
     stage.progress("settings that apply while the server runs");
     let second = place.copy_source()?;
-    place
-        .settings
-        .push_str(&format!("\n[[source]]\nname = \"second\"\nurl = \"{second}\"\npublish = false\n"));
+    let source = format!("\n[[source]]\nname = \"second\"\nurl = \"{second}\"\npublish = false\n");
+    place.settings.push_str(&source);
     place.apply()?;
     until("the second source is followed", CHANGE_LIMIT, || {
         let sources = place.document("api/v1/sources")?;
