@@ -1,6 +1,7 @@
 //! `bench`: measurements. Each compares with an alternative in the same run and reports which of its goals it
 //! met.
 
+mod cluster;
 mod measure;
 mod pipeline;
 mod report;
@@ -11,12 +12,13 @@ use anyhow::bail;
 /// A measurement: its name, what it measures, and how.
 type Bench = (&'static str, &'static str, fn() -> anyhow::Result<()>);
 
-const BENCHES: [Bench; 2] = [
+const BENCHES: [Bench; 3] = [
     (
         "pipeline",
         "commit to hosted image, against bench/pipeline/baseline.sh (about 30 minutes)",
         pipeline::run,
     ),
+    ("cluster", "jobs on Kubernetes: overhead, requests, queues, memory (about 15 minutes)", cluster::run),
     ("vm", "digest to a tested virtual machine, against bench/vm/baseline.sh (about 10 minutes)", vm::run),
 ];
 

@@ -222,6 +222,11 @@ impl Cluster {
         Ok(std::fs::write(folder.join("hosts.toml"), text)?)
     }
 
+    /// The log with the requests of service accounts, for root.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.node.place.exchange("log/audit.log")
+    }
+
     /// Kills the API server. Pods continue.
     pub(crate) fn kill_apiserver(&self) -> anyhow::Result<()> {
         self.node.kill_component(API_SERVER)

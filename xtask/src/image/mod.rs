@@ -139,7 +139,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 /// The most bytes that [`publish`] keeps of earlier images.
-const KEPT_LIMIT: u64 = 4 << 30;
+const KEPT_LIMIT: u64 = 8 << 30;
 
 /// Builds and tests the image of a program, and pushes it to a registry without TLS. Packages are those
 /// of the image before, from the cache folder, if a checkout with the same schemas made it. Gives the digest.

@@ -100,6 +100,11 @@ impl Server {
         }
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The end of its output.
     pub(super) fn tail(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();

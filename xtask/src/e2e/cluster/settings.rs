@@ -18,6 +18,11 @@ impl Settings {
         self
     }
 
+    /// Removes a table.
+    pub(crate) fn remove(&mut self, table: &str) {
+        self.tables.remove(table);
+    }
+
     /// Sets a key to a text.
     pub(crate) fn text(&mut self, table: &str, key: &str, value: &str) -> &mut Self {
         self.set(table, key, quoted(value))

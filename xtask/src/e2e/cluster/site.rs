@@ -85,6 +85,8 @@ impl<'s> Site<'s> {
     fn make_namespace(&self) -> anyhow::Result<()> {
         let block = yaml_of_how_to(0, NAMESPACE)?;
         self.apply("namespace.yaml", &block.replace(NAMESPACE, &self.namespace))?;
+        // A kept cluster has what an earlier test left there.
+        self.kubectl(&["delete", "taskruns,pods,secrets", "--selector", LABEL])?;
         self.wait_for_account(&self.namespace)
     }
 
@@ -337,13 +339,33 @@ impl<'s> Site<'s> {
         format!("{objects}\n{events}\n{server}")
     }
 
+    /// The name of the server's registry, as nodes pull from it.
+    pub(crate) fn pull_from(&self) -> String {
+        format!("{}.edgewright.internal", self.namespace.trim_start_matches("ew-"))
+    }
+
+    /// The requests of service accounts, as the API server logs them.
+    pub(crate) fn audit_log(&self) -> anyhow::Result<String> {
+        Run::as_root("cat")?.arg(self.stage.world.cluster.audit_log()).output()
+    }
+
     /// The end of a scenario: when its jobs are over, nothing of them stays in the cluster.
     pub(crate) fn end(self) -> anyhow::Result<()> {
         self.end_but("")
     }
 
+    /// Waits until nothing is left.
+    pub(crate) fn settled(&mut self) -> anyhow::Result<()> {
+        self.settled_but("")
+    }
+
     /// The same, but for TaskRuns of this name's ending, with what they own.
     pub(crate) fn end_but(mut self, kept: &str) -> anyhow::Result<()> {
+        self.settled_but(kept)?;
+        self.end_server(Signal::Term)
+    }
+
+    fn settled_but(&mut self, kept: &str) -> anyhow::Result<()> {
         self.stage.rest();
         let mut left = String::new();
         let waited = until("no object of the server is left", LEFT_LIMIT, || {
@@ -357,8 +379,7 @@ impl<'s> Site<'s> {
             left = all.lines().filter(|name| !is_kept(name)).collect::<Vec<_>>().join("\n");
             Ok(left.is_empty())
         });
-        waited.with_context(|| left)?;
-        self.end_server(Signal::Term)
+        waited.with_context(|| left)
     }
 }
 
