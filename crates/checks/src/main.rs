@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use edgewright_checks::{RunLine, RunOrder, RunSummary, run};
+use edgewright_checks::{RunLine, RunOrder, RunSummary, machine, run};
 use edgewright_model::error::Chain;
 
 /// Maximum length of an order, in bytes: enough for thousands of checks.
@@ -22,45 +22,8 @@ const NOT_STARTED: u8 = 127;
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match words.as_slice() {
-        [mode, order, user, command @ ..] if mode == "pod" => {
-            let user = user.to_string_lossy();
-            let error = edgewright_checks::pod::become_init(Path::new(order), &user, command);
-            complain(&format!("cannot start the image's init: {error}"));
-            return ExitCode::from(NOT_STARTED);
-        }
-        [mode, order] if mode == "pod-checks" => {
-            return match edgewright_checks::pod::run_in_pod(Path::new(order), io::stdout()) {
-                Ok(()) => {
-                    edgewright_checks::pod::leave();
-                    ExitCode::SUCCESS
-                }
-                Err(message) => {
-                    complain(&message);
-                    rejected()
-                }
-            };
-        }
-        [mode, order, settling, boot] if mode == "machine-checks" => {
-            let limit = |word: &OsString| word.to_str()?.parse().ok().map(Duration::from_secs);
-            let (Some(settling), Some(boot)) = (limit(settling), limit(boot)) else { return rejected() };
-            let console = Path::new(edgewright_checks::machine::CONSOLE);
-            return match edgewright_checks::machine::run_in_machine(
-                Path::new(order),
-                (settling, boot),
-                console,
-            ) {
-                Ok(()) => {
-                    edgewright_checks::machine::leave();
-                    ExitCode::SUCCESS
-                }
-                Err(message) => {
-                    complain(&message);
-                    rejected()
-                }
-            };
-        }
-        _ => {}
+    if let Some(code) = beside_an_init(&words) {
+        return code;
     }
     match std::env::args().nth(1).as_deref() {
         None => {}
@@ -96,6 +59,39 @@ fn main() -> ExitCode {
     let failed = summary.failed;
     print_line(&RunLine::Summary(summary));
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The modes for machines that are reached by their log only.
+fn beside_an_init(words: &[OsString]) -> Option<ExitCode> {
+    let done = match words {
+        [mode, order, user, command @ ..] if mode == "pod" => {
+            let user = user.to_string_lossy();
+            let error = edgewright_checks::pod::become_init(Path::new(order), &user, command);
+            complain(&format!("cannot start the image's init: {error}"));
+            return Some(ExitCode::from(NOT_STARTED));
+        }
+        [mode, order] if mode == "pod-checks" => {
+            let done = edgewright_checks::pod::run_in_pod(Path::new(order), io::stdout());
+            done.map(|()| edgewright_checks::pod::leave())
+        }
+        [mode, order, settling, boot] if mode == "machine-checks" => {
+            let limit = |word: &OsString| word.to_str()?.parse().ok().map(Duration::from_secs);
+            let (Some(settling), Some(boot)) = (limit(settling), limit(boot)) else {
+                return Some(rejected());
+            };
+            let console = Path::new(machine::CONSOLE);
+            let done = machine::run_in_machine(Path::new(order), (settling, boot), console);
+            done.map(|()| machine::leave())
+        }
+        _ => return None,
+    };
+    Some(match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            complain(&message);
+            rejected()
+        }
+    })
 }
 
 fn rejected() -> ExitCode {
