@@ -203,7 +203,9 @@ mod tests {
         let section = section.split("\n## ").next().unwrap();
         let rows = section.lines().filter(|line| line.starts_with("| `"));
         let mut rows: Vec<&str> = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(", ")).collect();
-        rows.iter_mut().for_each(|name| *name = name.trim().trim_matches('`'));
+        for name in &mut rows {
+            *name = name.trim().trim_matches('`');
+        }
         rows.sort_unstable();
         wanted.sort_unstable();
         assert_eq!(rows, wanted);

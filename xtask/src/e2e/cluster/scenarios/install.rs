@@ -195,8 +195,13 @@ fn restore(place: &mut Place<'_>) -> anyhow::Result<()> {
     place.server(&["scale", "deployment/edgewright", "--replicas=1"])?;
     place.rollout()?;
     ensure!(place.document("api/v1/releases")?.to_string().contains(&digest), "it was released: {releases}");
-    let manifest = place.in_server(&["cat", &volumes::blob(&digest)?])?;
-    ensure_contains("the manifest", &manifest, "\"layers\"")?;
+    let index = place.document(&format!("v2/plant/app/manifests/{digest}"))?;
+    let manifest = index["manifests"][0]["digest"].as_str().context("the index is there")?;
+    let manifest = place.document(&format!("v2/plant/app/manifests/{manifest}"))?;
+    for layer in manifest["layers"].as_array().context("the manifest has layers")? {
+        let layer = layer["digest"].as_str().context("a layer has a digest")?;
+        place.in_server(&["test", "-s", &volumes::blob(layer)?]).context("a layer is missing")?;
+    }
     // What is not changed is not built again, and channels move again.
     place.write_source("README.md", "The plant.\n")?;
     let run = released(place, "after the restoration")?;
