@@ -52,18 +52,21 @@ mod tests {
 
     use super::*;
 
-    /// Answers one request; gives it.
-    fn answer(text: &'static str) -> (String, std::thread::JoinHandle<String>) {
+    /// Answers one request, which `ask` sends to an address; gives the request, and what `ask` gave.
+    fn answered<T>(text: &str, ask: impl FnOnce(&str) -> T) -> (String, T) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let served = std::thread::spawn(move || {
-            let (mut connection, _) = listener.accept().unwrap();
-            let mut request = [0; 1024];
-            let length = connection.read(&mut request).unwrap();
-            connection.write_all(text.as_bytes()).unwrap();
-            String::from_utf8_lossy(&request[..length]).into_owned()
-        });
-        (address, served)
+        std::thread::scope(|scope| {
+            let served = scope.spawn(move || {
+                let (mut connection, _) = listener.accept().unwrap();
+                let mut request = [0; 1024];
+                let length = connection.read(&mut request).unwrap();
+                connection.write_all(text.as_bytes()).unwrap();
+                String::from_utf8_lossy(&request[..length]).into_owned()
+            });
+            let asked = ask(&address);
+            (served.join().unwrap(), asked)
+        })
     }
 
     #[test]
@@ -72,16 +75,17 @@ mod tests {
         let token = folder.path().join("token");
         std::fs::write(&token, "ewop_1\n").unwrap();
         let within = Duration::from_mins(1);
-        let (address, served) = answer("HTTP/1.0 200 OK\r\n\r\n{}");
-        let peer = Peer { address: &address, token: &token };
-        assert_eq!(peer.ask("GET", "/api/v1/status", within).unwrap(), "{}");
-        let request = served.join().unwrap();
+        let (request, body) = answered("HTTP/1.0 200 OK\r\n\r\n{}", |address| {
+            Peer { address, token: &token }.ask("GET", "/api/v1/status", within)
+        });
+        assert_eq!(body.unwrap(), "{}");
         assert!(request.starts_with("GET /api/v1/status HTTP/1.0\r\n"), "{request}");
         assert!(request.contains("Authorization: Bearer ewop_1\r\n"), "{request}");
-        let (address, served) = answer("HTTP/1.0 404 Not Found\r\n\r\nno such run");
-        let peer = Peer { address: &address, token: &folder.path().join("none") };
-        let error = peer.ask("GET", "/x", within).unwrap_err().to_string();
-        assert_eq!(error, "GET /x: 404: no such run");
-        assert!(!served.join().unwrap().contains("Authorization"));
+        let none = folder.path().join("none");
+        let (request, error) = answered("HTTP/1.0 404 Not Found\r\n\r\nno such run", |address| {
+            Peer { address, token: &none }.ask("GET", "/x", within)
+        });
+        assert_eq!(error.unwrap_err().to_string(), "GET /x: 404: no such run");
+        assert!(!request.contains("Authorization"));
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 /// Tables with their keys; the sources are apart.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
@@ -14,8 +16,9 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Sets a key to a value as TOML writes it.
-    pub(crate) fn set(&mut self, table: &str, key: &str, value: impl ToString) -> &mut Self {
+    /// Sets a key to a number, a text or a list: JSON writes them as TOML does.
+    pub(crate) fn set(&mut self, table: &str, key: &str, value: impl Into<Value>) -> &mut Self {
+        let value: Value = value.into();
         self.tables.entry(table.to_owned()).or_default().insert(key.to_owned(), value.to_string());
         self
     }
@@ -27,12 +30,12 @@ impl Settings {
 
     /// Sets a key to a text.
     pub(crate) fn text(&mut self, table: &str, key: &str, value: &str) -> &mut Self {
-        self.set(table, key, quoted(value))
+        self.set(table, key, value)
     }
 
     /// Sets a key of the source.
     pub(crate) fn of_source(&mut self, key: &str, value: &str) -> &mut Self {
-        self.source.insert(key.to_owned(), quoted(value));
+        self.source.insert(key.to_owned(), Value::from(value).to_string());
         self
     }
 
@@ -55,11 +58,6 @@ impl Settings {
         file.push_str(&self.more);
         file
     }
-}
-
-/// A basic string of TOML; JSON's strings are ones.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]

@@ -172,22 +172,33 @@ impl<'s> Site<'s> {
 
     /// What the servers of this site have printed.
     pub(crate) fn output(&self) -> anyhow::Result<String> {
-        let logs = (1..).map(|number| self.log_file(number)).take_while(|file| file.exists());
-        Ok(logs.map(std::fs::read_to_string).collect::<Result<Vec<_>, _>>()?.concat())
+        Ok(self.logs()?.concat())
     }
 
     /// Starts the server, with the settings as they are.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
         let file = self.folder.join("edgewright.toml");
         std::fs::write(&file, self.settings.file())?;
-        let number = (1..).find(|number| !self.log_file(*number).exists()).unwrap_or_default();
-        let files = (self.address.as_str(), self.data().join("operator-token"), self.log_file(number));
+        let log = self.log_file(self.logs()?.len() + 1);
+        let files = (self.address.as_str(), self.data().join("operator-token"), log);
         self.server = Some(Server::start(&self.stage.world.place.program, &file, files)?);
         Ok(())
     }
 
-    fn log_file(&self, number: u32) -> PathBuf {
+    fn log_file(&self, number: usize) -> PathBuf {
         self.folder.join(format!("server-{number}.log"))
+    }
+
+    /// What each server of this site has printed.
+    fn logs(&self) -> anyhow::Result<Vec<String>> {
+        let mut logs = Vec::new();
+        loop {
+            let file = self.log_file(logs.len() + 1);
+            if !file.exists() {
+                return Ok(logs);
+            }
+            logs.push(std::fs::read_to_string(file)?);
+        }
     }
 
     /// The server; an error if it was ended.
@@ -306,14 +317,14 @@ impl<'s> Site<'s> {
         limit: Duration,
     ) -> anyhow::Result<()> {
         let mut seen = String::new();
-        let waited = until(&format!("`{wanted}` in the log of {node}"), limit, || {
+        let found = until(&format!("`{wanted}` in the log of {node}"), limit, || {
             if let Some(run) = self.run_of(commit)? {
                 // Before the job has begun, there is no log.
                 seen = self.log(&run, node).unwrap_or_default();
             }
             Ok(seen.contains(wanted))
         });
-        waited.with_context(|| format!("{seen}\n{}", self.situation()))
+        found.with_context(|| format!("{seen}\n{}", self.situation()))
     }
 
     /// The objects of the server's jobs of a kind, such as `pods`.
