@@ -87,8 +87,8 @@ pub(crate) struct Kind<K: Lookup<DynamicType = ()> + Clone + 'static> {
 }
 
 impl Cluster {
-    /// Watches the objects of the settings' server in its namespace, and its virtual machines in theirs, until
-    /// the tasks are cancelled.
+    /// Watches the objects of the settings' server in its namespace, and its virtual machines in theirs,
+    /// until the tasks are cancelled.
     pub(crate) fn start(client: Client, settings: &ClusterSettings, has_machines: bool) -> Self {
         let (server, tasks) = (&settings.server, &settings.tasks);
         let (sender, changes) = watch::channel(0);
