@@ -29,6 +29,12 @@ use build::Parts;
 pub(crate) use node::{HOST_NAME, Lifetime};
 pub(crate) use place::Place;
 
+/// A file that is there once the scenarios in virtual machines have passed, with this KubeVirt and on this
+/// machine.
+pub(crate) fn kubevirt_passed() -> anyhow::Result<std::path::PathBuf> {
+    Ok(Parts::new()?.kubevirt.file("passed"))
+}
+
 /// The folder with definitions of objects that other products bring.
 pub(crate) fn crds() -> anyhow::Result<std::path::PathBuf> {
     build::others::crds()

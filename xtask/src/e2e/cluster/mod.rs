@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use crate::cluster;
 use crate::test::shown;
 use options::Options;
 use scenarios::Scenario;
@@ -43,10 +44,22 @@ type Ended = (&'static str, Duration, anyhow::Result<()>);
 
 /// Runs the scenarios.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
-    let options = Options::parse(arguments)?;
+    let mut options = Options::parse(arguments)?;
     if options.is_list {
         scenarios::list();
         return Ok(());
+    }
+    let passed = cluster::kubevirt_passed()?;
+    if options.is_kubevirt_once {
+        options.has_kubevirt = !passed.exists();
+        if options.has_kubevirt {
+            println!("e2e: WITH KubeVirt: its scenarios have not passed on this machine yet");
+        } else {
+            println!(
+                "e2e: WITHOUT KubeVirt: its scenarios have passed on this machine ({})",
+                passed.display()
+            );
+        }
     }
     let chosen = scenarios::choose(&options)?;
     println!("Jobs on a cluster. All files are below target/e2e-cluster; Ctrl-C ends it at any time.");
@@ -55,7 +68,11 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     ensure_base(&world)?;
     let began = Instant::now();
     let ended = play(&world, &chosen);
-    report(&ended, began.elapsed(), &options)
+    report(&ended, began.elapsed(), &options)?;
+    if options.has_kubevirt && options.names.is_empty() {
+        std::fs::write(&passed, "").with_context(|| format!("cannot write {}", passed.display()))?;
+    }
+    Ok(())
 }
 
 /// Makes the base image of all sites, if it is not kept.

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-const USAGE: &str = "Usage: cargo xtask e2e cluster [--all] [--kubevirt] [--keep] [SCENARIO…]\n       cargo xtask e2e cluster --list";
+const USAGE: &str = "Usage: cargo xtask e2e cluster [--all] [--kubevirt | --kubevirt-once] [--keep] [SCENARIO…]\n       cargo xtask e2e cluster --list";
 
 /// What is run, and on what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) struct Options {
     pub(super) is_all: bool,
     /// With KubeVirt.
     pub(super) has_kubevirt: bool,
+    /// With KubeVirt if its scenarios have not passed yet with the KubeVirt in the cache.
+    pub(super) is_kubevirt_once: bool,
     /// Work on the cluster of `cluster up`, started if there is none, and leave it there with all objects.
     pub(crate) is_kept: bool,
     /// The names of scenarios; all, if there are none.
@@ -27,6 +29,7 @@ impl Options {
                 "--list" => options.is_list = true,
                 "--all" => options.is_all = true,
                 "--kubevirt" => options.has_kubevirt = true,
+                "--kubevirt-once" => options.is_kubevirt_once = true,
                 "--keep" => options.is_kept = true,
                 option if option.starts_with('-') => bail!("unknown option `{option}`\n\n{USAGE}"),
                 name => options.names.push(name.to_owned()),
