@@ -105,7 +105,7 @@ fn site<'s>(stage: &'s Stage<'s>) -> anyhow::Result<Site<'s>> {
     let mut site = base::with_kernel(stage)?;
     let namespace = namespace(&site);
     let settings = &mut site.settings;
-    settings.set("cluster", "runs", r#"["jobs", "container", "vm"]"#);
+    settings.set("cluster", "runs", serde_json::json!(["jobs", "container", "vm"]));
     settings.text("cluster", "machine_namespace", &namespace).text("cluster", "machine_cpu", "100m");
     site.make_machine_namespace(&namespace)?;
     site.start()?;
