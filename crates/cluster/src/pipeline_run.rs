@@ -1,13 +1,10 @@
 //! Tekton's PipelineRun: the parts of it that we write and read, and the one that builds a step.
 
-use std::borrow::Cow;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
-use kube::core::NamespaceResourceScope;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::custom::custom_kind;
 use crate::names::{PIPELINE_OF, SERVER};
 use crate::settings::{BuildPipeline, ClusterSettings};
 use crate::task_run::{API_VERSION, TaskRunCondition, TaskRunResult, WAITING};
@@ -48,34 +45,7 @@ pub struct PipelineRunStatus {
     pub results: Vec<TaskRunResult>,
 }
 
-impl Resource for PipelineRun {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        KIND.into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        "tekton.dev".into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "pipelineruns".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+custom_kind!(PipelineRun, "tekton.dev", "v1", KIND, "pipelineruns");
 
 impl PipelineRun {
     /// The condition `Succeeded`, once Tekton has seen it.

@@ -1,15 +1,13 @@
 //! Tekton's TaskRun: the parts of it that we write and read, and the one of a job.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use edgewright_model::order::{JOB_ENVIRONMENT, JobRequest};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
-use kube::core::NamespaceResourceScope;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::custom::custom_kind;
 use crate::names::{Attempt, Part};
 use crate::settings::{ClusterSettings, Resources};
 
@@ -115,34 +113,7 @@ pub struct TaskRunResult {
     pub value: Value,
 }
 
-impl Resource for TaskRun {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        KIND.into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        "tekton.dev".into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "taskruns".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+custom_kind!(TaskRun, "tekton.dev", "v1", KIND, "taskruns");
 
 impl TaskRun {
     /// The condition `Succeeded`, once Tekton has seen it.

@@ -1,13 +1,12 @@
 //! KubeVirt's VirtualMachineInstance: the parts of it that we write and read.
 
-use std::borrow::Cow;
-
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::NamespaceResourceScope;
-use kube::{Resource, ResourceExt as _};
+use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::custom::custom_kind;
 
 /// The group and version of virtual machines.
 pub const API_VERSION: &str = "kubevirt.io/v1";
@@ -64,34 +63,7 @@ pub struct VmiCondition {
     pub message: String,
 }
 
-impl Resource for Vmi {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        KIND.into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        "kubevirt.io".into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "virtualmachineinstances".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+custom_kind!(Vmi, "kubevirt.io", "v1", KIND, "virtualmachineinstances");
 
 impl Vmi {
     /// The condition `Synchronized` of one that KubeVirt cannot bring further.
