@@ -391,16 +391,22 @@ mod tests {
 
     /// Every key with its table, from the structs that decode them.
     fn keys() -> Vec<(&'static str, &'static str)> {
-        let source = include_str!("config.rs");
-        let of = |name: &str, table: &'static str| {
+        let own = include_str!("config.rs");
+        let model = include_str!("../../model/src/window.rs");
+        let of = |source: &'static str, name: &str, table: &'static str| {
             let start = source.find(&format!("struct {name} {{")).unwrap();
             let body = source[start..].split_once('}').unwrap().0;
-            let fields = body.lines().skip(1).filter_map(|line| line.trim().split_once(": "));
+            let lines = body.lines().skip(1).map(str::trim).filter(|line| !line.starts_with('/'));
+            let fields = lines.filter_map(|line| line.trim_start_matches("pub ").split_once(": "));
             fields.map(|(key, _)| (table, key)).collect::<Vec<_>>()
         };
-        let tables =
-            [("File", ""), ("Window", "windows"), ("HealthFile", "health"), ("ReportFile", "report")];
-        tables.into_iter().flat_map(|(name, table)| of(name, table)).collect()
+        let tables = [
+            (own, "File", ""),
+            (model, "Window", "windows"),
+            (own, "HealthFile", "health"),
+            (own, "ReportFile", "report"),
+        ];
+        tables.into_iter().flat_map(|(source, name, table)| of(source, name, table)).collect()
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod disk;
 pub(crate) mod image;
 mod kubevirt;
 mod machine;
+mod on_cluster;
 pub(crate) mod pod;
 mod vmi;
 
@@ -32,6 +33,7 @@ use tokio::sync::mpsc;
 
 use self::kubevirt::KubeVirtMachine;
 use self::machine::PodMachine;
+use self::on_cluster::OnCluster;
 use self::vmi::Hardware;
 use crate::executor::Inner;
 use crate::job::{Attempted, repeat};
@@ -98,28 +100,9 @@ struct LaneJob<'a> {
 
 impl LaneJob<'_> {
     async fn in_pod(&self, id: &OrderId) -> Result<Attempted<Verdict>, ExecutorError> {
-        let Self { inner, request, order, manifest, client, events, cancel } = *self;
-        let claim = inner.claim(id, Part::Lane(order.lane), cancel).await?;
-        let mut machine = PodMachine::new(inner, request, cancel, claim);
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => {
-                machine.discard().await;
-                return Err(ExecutorError::Cancelled);
-            }
-            prepared = machine.prepare(client, manifest, events) => {
-                if let Err(error) = prepared {
-                    machine.discard().await;
-                    return Err(error);
-                }
-            }
-        }
-        let report = |event| drop(events.try_send(event));
-        let verdict = run_lane_on(&mut machine, order, manifest, (client, cancel), &report).await;
-        Ok(match machine.lost() {
-            Some(why) if !cancel.is_cancelled() => Attempted::Again(why),
-            _ => Attempted::Done(verdict),
-        })
+        let Self { inner, request, manifest, client, cancel, .. } = *self;
+        let claim = inner.claim(id, Part::Lane(self.order.lane), cancel).await?;
+        self.on(PodMachine::new(inner, request, (client, manifest), cancel, claim)).await
     }
 
     async fn in_machine(
@@ -127,16 +110,20 @@ impl LaneJob<'_> {
         id: &OrderId,
         hardware: &Result<Hardware, LaneFault>,
     ) -> Result<Attempted<Verdict>, ExecutorError> {
-        let Self { inner, request, order, manifest, client, events, cancel } = *self;
-        let claim = inner.claim(id, Part::Lane(order.lane), cancel).await?;
-        let mut machine = KubeVirtMachine::new(inner, request, cancel, claim);
+        let Self { inner, request, cancel, .. } = *self;
+        let claim = inner.claim(id, Part::Lane(self.order.lane), cancel).await?;
+        self.on(KubeVirtMachine::new(inner, request, hardware, cancel, claim)).await
+    }
+
+    async fn on(&self, mut machine: impl OnCluster) -> Result<Attempted<Verdict>, ExecutorError> {
+        let Self { order, manifest, client, events, cancel, .. } = *self;
         tokio::select! {
             biased;
             () = cancel.cancelled() => {
                 machine.discard().await;
                 return Err(ExecutorError::Cancelled);
             }
-            prepared = machine.prepare(hardware, events) => {
+            prepared = machine.prepare(events) => {
                 if let Err(error) = prepared {
                     machine.discard().await;
                     return Err(error);

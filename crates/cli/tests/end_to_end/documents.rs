@@ -76,6 +76,10 @@ async fn of_a_folder(caller: &Caller<'_>, repository: &Repository) {
     let plan = caller.call(&["plan", "plants", "--since", "HEAD"], 0).await;
     assert_eq!((&plan["counts"]["build"], &plan["summary"]), (&1.into(), &summary().into()));
     caller.call(&["plan", "plants", "--explain", "hmi/plant-a"], 0).await;
+    let slots = "id: s-plant-a\nslots: [{id: press-1, image: hmi, channel: stable}]\n";
+    repository.write("sites/plant-a/site.yaml", slots);
+    let simulation = caller.call(&["rollout", "simulate", "plants", "--runs", "1"], 0).await;
+    assert_eq!(simulation["devices"], 1, "{simulation:#}");
     repository.git(&["checkout", "--quiet", "."]).await;
     let update = caller.call(&["update", "--dir", "plants"], 0).await;
     assert_eq!(update["updates"], serde_json::json!([]));

@@ -1,6 +1,7 @@
 //! A virtual machine of KubeVirt as the machine of a lane.
 
 use std::future::ready;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,18 +17,17 @@ use edgewright_process::{CancellationToken, Ended};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::console::{MachineLog, Pulse, Seen};
+use super::on_cluster::{OnCluster, scheduled};
 use super::vmi::{Hardware, vmi};
 use super::{LEAVING, pod};
 use crate::claims::Claim;
 use crate::executor::Inner;
 use crate::follow::{Followed, Target, follow};
-use crate::job::later;
 use crate::names::owner;
 use crate::stage::{self, End, Stage};
-use crate::task_run::WAITING;
 use crate::vmi::{CONSOLE, Vmi, has_kvm, is_launcher_of};
 
 /// The name of this kind of machine in verdicts.
@@ -50,6 +50,8 @@ const SETTLING_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) struct KubeVirtMachine<'a> {
     inner: &'a Inner,
     request: &'a JobRequest,
+    /// The machine of the digest; or why the image cannot be one.
+    hardware: &'a Result<Hardware, LaneFault>,
     cancel: &'a CancellationToken,
     claim: Option<Claim>,
     vmi: Option<Vmi>,
@@ -64,78 +66,16 @@ impl<'a> KubeVirtMachine<'a> {
     pub(crate) fn new(
         inner: &'a Inner,
         request: &'a JobRequest,
+        hardware: &'a Result<Hardware, LaneFault>,
         cancel: &'a CancellationToken,
         claim: Claim,
     ) -> Self {
-        let seen = Mutex::default();
-        Self { inner, request, cancel, claim: Some(claim), vmi: None, emulated: false, fault: None, seen }
+        let (claim, seen) = (Some(claim), Mutex::default());
+        Self { inner, request, hardware, cancel, claim, vmi: None, emulated: false, fault: None, seen }
     }
 
     fn name(&self) -> String {
         self.claim.as_ref().map(|claim| claim.attempt().name()).unwrap_or_default()
-    }
-
-    /// Why the cluster ended the machine before the lane was done.
-    pub(crate) fn lost(&mut self) -> Option<String> {
-        self.seen.get_mut().lost.take()
-    }
-
-    /// Creates the machine, or finds that of an earlier process, and waits until it has a node.
-    pub(crate) async fn prepare(
-        &mut self,
-        hardware: &Result<Hardware, LaneFault>,
-        events: &mpsc::Sender<JobEvent>,
-    ) -> Result<(), ExecutorError> {
-        let hardware = match hardware {
-            Ok(hardware) => hardware,
-            Err(fault) => {
-                self.fault = Some(fault.clone());
-                return Ok(());
-            }
-        };
-        let Some(claim) = &self.claim else { return Ok(()) };
-        let wanted = vmi(claim.attempt(), self.request, hardware, &self.inner.settings);
-        let machines = &self.inner.cluster.machines.vmis;
-        let created =
-            self.inner.patiently("create the virtual machine", events, || Box::pin(machines.create(&wanted)));
-        self.vmi = Some(created.await?.0);
-        self.scheduled(events).await
-    }
-
-    async fn scheduled(&mut self, events: &mpsc::Sender<JobEvent>) -> Result<(), ExecutorError> {
-        let (name, until) = (self.name(), Instant::now() + WAITING);
-        let mut changes = self.inner.cluster.changes();
-        let mut shown = None;
-        loop {
-            changes.mark_unchanged();
-            let wait = match machine_stage(self.inner, &name) {
-                Some(Stage::Ended { .. } | Stage::Runs { .. }) => break,
-                Some(Stage::Waits(wait)) => wait,
-                None => None,
-            };
-            if launcher(self.inner, &name).is_some_and(|pod| has_node(&pod)) {
-                break;
-            }
-            self.inner.waits.note(&name, wait.as_ref());
-            if let Some(wait) = wait.filter(|wait| shown.as_ref() != Some(wait)) {
-                let _ = events.try_send(JobEvent::Log { line: format!("[{wait}]") });
-                shown = Some(wait);
-            }
-            if timeout_at(until, changes.changed()).await.is_err() {
-                self.inner.waits.note(&name, None);
-                return Err(later("the virtual machine", shown.as_ref(), Vec::new()));
-            }
-        }
-        self.inner.waits.note(&name, None);
-        self.emulated = launcher(self.inner, &name).is_none_or(|pod| !has_kvm(&pod));
-        Ok(())
-    }
-
-    /// Removes the machine.
-    pub(crate) async fn discard(&mut self) {
-        if let Some(claim) = self.claim.take() {
-            self.inner.remove(claim).await;
-        }
     }
 
     async fn order(&self, order: &[u8], within: Duration) -> Result<(), LaneFault> {
@@ -183,6 +123,45 @@ impl<'a> KubeVirtMachine<'a> {
                 _ => {}
             }
         }
+    }
+}
+
+impl OnCluster for KubeVirtMachine<'_> {
+    async fn prepare(&mut self, events: &mpsc::Sender<JobEvent>) -> Result<(), ExecutorError> {
+        let hardware = match self.hardware {
+            Ok(hardware) => hardware,
+            Err(fault) => {
+                self.fault = Some(fault.clone());
+                return Ok(());
+            }
+        };
+        let Some(claim) = &self.claim else { return Ok(()) };
+        let inner = self.inner;
+        let wanted = vmi(claim.attempt(), self.request, hardware, &inner.settings);
+        let machines = &inner.cluster.machines.vmis;
+        let created =
+            inner.patiently("create the virtual machine", events, || Box::pin(machines.create(&wanted)));
+        self.vmi = Some(created.await?.0);
+        let name = self.name();
+        scheduled(inner, (&name, "the virtual machine"), events, || match machine_stage(inner, &name) {
+            Some(Stage::Ended { .. } | Stage::Runs { .. }) => ControlFlow::Break(()),
+            _ if launcher(inner, &name).is_some_and(|pod| has_node(&pod)) => ControlFlow::Break(()),
+            Some(Stage::Waits(wait)) => ControlFlow::Continue(wait),
+            None => ControlFlow::Continue(None),
+        })
+        .await?;
+        self.emulated = launcher(inner, &name).is_none_or(|pod| !has_kvm(&pod));
+        Ok(())
+    }
+
+    async fn discard(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.inner.remove(claim).await;
+        }
+    }
+
+    fn lost(&mut self) -> Option<String> {
+        self.seen.get_mut().lost.take()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A Pod as the machine of a lane.
 
 use std::future::ready;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use edgewright_checks::MachineLine;
@@ -18,17 +19,17 @@ use edgewright_process::{CancellationToken, Ended, Stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::image::Start;
+use super::on_cluster::{OnCluster, scheduled};
 use super::{LEAVING, PIECES, pod};
 use crate::claims::Claim;
 use crate::executor::Inner;
 use crate::follow::{Followed, Sink, Target, follow};
-use crate::job::{later, pod_stage};
+use crate::job::pod_stage;
 use crate::names::owner;
 use crate::stage::{End, Stage, Wait};
-use crate::task_run::WAITING;
 
 /// The name of this kind of machine in verdicts.
 pub(crate) const PROFILE: &str = "pod";
@@ -38,6 +39,8 @@ pub(crate) const PROFILE: &str = "pod";
 pub(crate) struct PodMachine<'a> {
     inner: &'a Inner,
     request: &'a JobRequest,
+    client: &'a Client,
+    manifest: &'a ManifestRef,
     cancel: &'a CancellationToken,
     claim: Option<Claim>,
     pod: Option<Pod>,
@@ -60,61 +63,16 @@ impl<'a> PodMachine<'a> {
     pub(crate) fn new(
         inner: &'a Inner,
         request: &'a JobRequest,
+        (client, manifest): (&'a Client, &'a ManifestRef),
         cancel: &'a CancellationToken,
         claim: Claim,
     ) -> Self {
         let (start, seen) = (Start::default(), Mutex::default());
-        Self { inner, request, cancel, claim: Some(claim), pod: None, start, seen }
+        Self { inner, request, client, manifest, cancel, claim: Some(claim), pod: None, start, seen }
     }
 
     fn name(&self) -> String {
         self.claim.as_ref().map(|claim| claim.attempt().name()).unwrap_or_default()
-    }
-
-    /// Why the cluster ended the machine before the lane was done.
-    pub(crate) fn lost(&mut self) -> Option<String> {
-        self.seen.get_mut().lost.take()
-    }
-
-    /// Creates the Pod, or finds that of an earlier process, and waits until it has a node.
-    pub(crate) async fn prepare(
-        &mut self,
-        client: &Client,
-        manifest: &ManifestRef,
-        events: &mpsc::Sender<JobEvent>,
-    ) -> Result<(), ExecutorError> {
-        self.start = Start::read(client, manifest).await?;
-        let Some(claim) = &self.claim else { return Ok(()) };
-        let wanted = pod::pod(claim.attempt(), self.request, (manifest, &self.start), &self.inner.settings);
-        let pods = &self.inner.cluster.pods;
-        let created = self.inner.patiently("create the Pod", events, || Box::pin(pods.create(&wanted)));
-        self.pod = Some(created.await?.0);
-        self.scheduled(events).await
-    }
-
-    async fn scheduled(&self, events: &mpsc::Sender<JobEvent>) -> Result<(), ExecutorError> {
-        let (name, until) = (self.name(), Instant::now() + WAITING);
-        let mut changes = self.inner.cluster.changes();
-        let mut shown = None;
-        loop {
-            changes.mark_unchanged();
-            let wait = match pod_stage(self.inner, &name, pod::CONTAINER) {
-                Some(Stage::Waits(Some(wait @ Wait::Node(_)))) => Some(wait),
-                Some(_) if self.has_node(&name) => break,
-                _ => None,
-            };
-            self.inner.waits.note(&name, wait.as_ref());
-            if let Some(wait) = wait.filter(|wait| shown.as_ref() != Some(wait)) {
-                let _ = events.try_send(JobEvent::Log { line: format!("[{wait}]") });
-                shown = Some(wait);
-            }
-            if timeout_at(until, changes.changed()).await.is_err() {
-                self.inner.waits.note(&name, None);
-                return Err(later("the Pod", shown.as_ref(), Vec::new()));
-            }
-        }
-        self.inner.waits.note(&name, None);
-        Ok(())
     }
 
     fn has_node(&self, name: &str) -> bool {
@@ -123,13 +81,6 @@ impl<'a> PodMachine<'a> {
             let is_over = matches!(pod_stage(self.inner, name, pod::CONTAINER), Some(Stage::Ended { .. }));
             is_over || pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
         })
-    }
-
-    /// Removes the Pod.
-    pub(crate) async fn discard(&mut self) {
-        if let Some(claim) = self.claim.take() {
-            self.inner.remove(claim).await;
-        }
     }
 
     async fn order(&self, order: Vec<u8>) -> Result<(), LaneFault> {
@@ -149,6 +100,35 @@ impl<'a> PodMachine<'a> {
             Box::pin(cluster.create_secret(&secret))
         });
         made.await.map(drop).map_err(|error| LaneFault::of_host(error.to_string()))
+    }
+}
+
+impl OnCluster for PodMachine<'_> {
+    async fn prepare(&mut self, events: &mpsc::Sender<JobEvent>) -> Result<(), ExecutorError> {
+        self.start = Start::read(self.client, self.manifest).await?;
+        let Some(claim) = &self.claim else { return Ok(()) };
+        let inner = self.inner;
+        let wanted = pod::pod(claim.attempt(), self.request, (self.manifest, &self.start), &inner.settings);
+        let pods = &inner.cluster.pods;
+        let created = inner.patiently("create the Pod", events, || Box::pin(pods.create(&wanted)));
+        self.pod = Some(created.await?.0);
+        let name = self.name();
+        scheduled(inner, (&name, "the Pod"), events, || match pod_stage(inner, &name, pod::CONTAINER) {
+            Some(Stage::Waits(Some(wait @ Wait::Node(_)))) => ControlFlow::Continue(Some(wait)),
+            Some(_) if self.has_node(&name) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(None),
+        })
+        .await
+    }
+
+    async fn discard(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.inner.remove(claim).await;
+        }
+    }
+
+    fn lost(&mut self) -> Option<String> {
+        self.seen.get_mut().lost.take()
     }
 }
 

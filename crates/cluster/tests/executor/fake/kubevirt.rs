@@ -109,11 +109,10 @@ pub(crate) fn end(fake: &Fake, name: &str, phase: &str) {
     fake.set_status("virtualmachineinstances", name, json!({ "phase": phase, "conditions": [] }));
 }
 
-/// Evicts the launcher, as the kubelet of a node without memory does.
+/// Evicts the launcher, as the kubelet of a node without memory does. The machine ends after that.
 pub(crate) fn evict(fake: &Fake, name: &str) {
     let status = json!({ "phase": "Failed", "reason": "Evicted", "message": "disk pressure" });
     fake.set_status("pods", &launcher(name), status);
-    end(fake, name, "Failed");
 }
 
 fn set_state(fake: &Fake, name: &str, state: &Value) {
