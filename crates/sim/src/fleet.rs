@@ -13,6 +13,8 @@ use jiff::Timestamp;
 /// Devices of a site.
 const SITE: u32 = 50;
 const VARIANTS: u32 = 8;
+/// From as many devices, the rate of failures of good releases is learned.
+const SAMPLE: usize = 20_000;
 /// A rollout that has not ended by then waits for something.
 const LONGEST: Duration = Duration::from_hours(24 * 60);
 
@@ -69,16 +71,17 @@ pub(crate) fn run(case: &Case, count: u32, seed: u64) -> anyhow::Result<(Summary
             seen: Some(begin),
         })
         .collect();
-    // The release before it was good, and took the same way: without a gate, to learn what is normal.
+    // The release before it was good: without a gate, to learn what is normal.
+    let sample = devices.get(..SAMPLE).unwrap_or(&devices);
     let mut known = Policy { in_flight: count, ..Policy::default() };
     known.gate.alpha = 0.0;
     known.gate.variants_alpha = 0.0;
     known.gate.first.failures = 0;
     let before = Model { dying: case.model.dying.min(Model::default().dying), ..case.model.clone() };
-    let mut engine = Engine::new(known, "before", Baseline::of(Outcomes::default()), &devices);
+    let mut engine = Engine::new(known, "before", Baseline::of(Outcomes::default()), sample);
     let good = Release::failing(before.failing);
     let case_before = simulate::Case {
-        devices: &devices,
+        devices: sample,
         model: &before,
         release: &good,
         from: begin,
@@ -88,8 +91,14 @@ pub(crate) fn run(case: &Case, count: u32, seed: u64) -> anyhow::Result<(Summary
     let history = simulate(&mut engine, case_before).outcomes;
     let started = Instant::now();
     let mut engine = Engine::new(policy(count)?, &seed.to_string(), Baseline::of(history), &devices);
-    let now =
-        simulate::Case { model: &case.model, release: &case.release, longest: LONGEST, seed, ..case_before };
+    let now = simulate::Case {
+        devices: &devices,
+        model: &case.model,
+        release: &case.release,
+        longest: LONGEST,
+        seed,
+        ..case_before
+    };
     let summary = simulate(&mut engine, now);
     Ok((summary, started.elapsed()))
 }
