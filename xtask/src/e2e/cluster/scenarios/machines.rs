@@ -66,7 +66,12 @@ while :; do sleep 1; done
 ";
     let mut site = site(stage)?;
     let message = init(&mut site, STOP)?;
-    ensure_contains("the failure", &message, "the machine gave no sign of life")?;
+    // Where the node has no time for it, its kernel still prints that it starves.
+    let ends = ["the machine gave no sign of life", "the machine did not start its system within"];
+    ensure!(
+        ends.iter().any(|end| message.contains(end)),
+        "the failure should have one of {ends:?}: {message}"
+    );
     end(site)
 }
 
