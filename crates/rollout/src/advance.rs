@@ -8,17 +8,15 @@ use crate::state::{Move, Status};
 
 /// Devices of the stages that are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+struct Counts {
     /// All of them.
-    pub members: u32,
+    members: u32,
     /// Not heard of for long, or late.
-    pub unreachable: u32,
-    /// Offered the release.
-    pub offered: u32,
+    unreachable: u32,
     /// Healthy with the release.
-    pub healthy: u32,
+    healthy: u32,
     /// Back on what they had.
-    pub failed: u32,
+    failed: u32,
 }
 
 impl Counts {
@@ -53,18 +51,6 @@ impl Engine {
         moves
     }
 
-    /// When time alone may change an answer or a move: a soak ends, a device becomes late.
-    pub fn wake(&self, now: Timestamp) -> Option<Timestamp> {
-        let soak = self.rules(self.stage).zip(self.soak_from).map(|(rules, from)| later(from, rules.soak));
-        let late = self.next_late(now);
-        [soak, late].into_iter().flatten().filter(|moment| *moment > now).min()
-    }
-
-    /// Devices of all stages that are open.
-    pub fn counts(&self, now: Timestamp) -> Counts {
-        self.counts_to(self.stage, now)
-    }
-
     fn counts_to(&self, stage: StageNumber, now: Timestamp) -> Counts {
         let mut counts = Counts::default();
         for member in self.members.iter().filter(|member| member.stage <= stage) {
@@ -72,7 +58,6 @@ impl Engine {
             match member.progress {
                 None => counts.unreachable += u32::from(self.is_offline(member, now)),
                 Some(progress) => {
-                    counts.offered += 1;
                     if progress.has_failed {
                         counts.failed += 1;
                     } else if progress.has_ended() {

@@ -107,6 +107,16 @@ impl Engine {
         }
     }
 
+    /// What the rollout does.
+    pub const fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// What is known about the release.
+    pub const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// What happened. Repeating an event changes nothing; neither does the order of reports.
     pub fn apply(&mut self, event: &Event) {
         match event {
@@ -342,18 +352,6 @@ impl Engine {
         for device in late {
             self.update(device, |progress| progress.is_late = true);
         }
-    }
-}
-
-impl Engine {
-    /// When the next device becomes late, if nothing is heard of it.
-    pub(crate) fn next_late(&self, now: Timestamp) -> Option<Timestamp> {
-        let due = |device: &u32| {
-            let member = self.members.get(*device as usize)?;
-            let progress = member.progress.filter(|progress| !progress.is_late)?;
-            Some(later(progress.offered_at, member.patience))
-        };
-        self.under_way.iter().filter_map(due).filter(|due| *due > now).min()
     }
 }
 

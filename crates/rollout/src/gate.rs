@@ -192,20 +192,9 @@ impl Gate {
         part(outcomes, self.baseline, self.rules.variants_alpha / count)
     }
 
-    /// The largest evidence of all.
-    pub fn evidence(&self) -> f64 {
-        let variants = (0..self.variants.len()).map(|variant| self.variant_evidence(variant));
-        variants.fold(self.pooled_evidence(), f64::max)
-    }
-
     /// Outcomes of all devices.
     pub const fn outcomes(&self) -> Outcomes {
         self.pooled
-    }
-
-    /// The rate that it compares with.
-    pub const fn baseline(&self) -> Baseline {
-        self.baseline
     }
 }
 

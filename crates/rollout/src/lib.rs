@@ -2,7 +2,7 @@
 //! No clock, environment, files, network or async: equal histories give equal answers.
 //!
 //! ```text
-//!  policy ──┐                     ┌──answer(device, now)──▶ new or old digest, with its reason ─▶ offer
+//!  policy ──┐                     ┌──answer(device, now)──▶ new or old digest, with its reason
 //!  devices ─┴─▶ Engine ◀─apply──  │   events: offered, reached, failed, orders, moves
 //!                  └──────────────┴──advance(now)─▶ moves: soak, open, stop, complete
 //! ```
@@ -14,8 +14,7 @@
 //! | [`state`] | events of a rollout's history |
 //! | [`engine`], [`advance`] | answers to devices; moves |
 //! | [`gate`] | whether the evidence stops the rollout |
-//! | [`offer`] | which digest a device gets, from rollout, pins, quarantine and floor |
-//! | [`reason`] | reasons in words |
+//! | [`reason`] | why a device gets what it gets |
 //! | [`simulate`] | a rollout on a virtual clock |
 
 pub mod advance;
@@ -23,7 +22,6 @@ pub mod draw;
 pub mod engine;
 pub mod fleet;
 pub mod gate;
-pub mod offer;
 pub mod policy;
 pub mod reason;
 pub mod simulate;
