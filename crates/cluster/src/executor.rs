@@ -24,7 +24,7 @@ use crate::claims::{Claim, Claims};
 use crate::cluster::{Cluster, Kind};
 use crate::export::export;
 use crate::fault::Fault;
-use crate::job::Job;
+use crate::job::{Attempted, Job};
 use crate::names::{OrderId, Part, number_of};
 use crate::probe;
 use crate::segments;
@@ -154,6 +154,21 @@ impl Inner {
             Part::Lane(_) => numbers(&cluster.pods.all()),
         };
         Ok(self.claims.claim(order, part, &there))
+    }
+
+    /// Ends an attempt: one with a result keeps its objects for a while, one that failed or was cancelled does
+    /// not. Those of one that the cluster ended are removed already.
+    pub(crate) async fn settle<T>(
+        &self,
+        claim: Claim,
+        attempted: Result<Attempted<T>, ExecutorError>,
+    ) -> Result<Attempted<T>, ExecutorError> {
+        match &attempted {
+            Ok(Attempted::Done(_)) => claim.done(),
+            Ok(Attempted::Again(_)) => {}
+            Err(_) => self.remove(claim).await,
+        }
+        attempted
     }
 
     /// Removes the objects of an attempt, and waits for the end of its Pod. If the server stops, they are

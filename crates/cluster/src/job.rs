@@ -37,6 +37,18 @@ pub(crate) enum Attempted<T> {
     Again(String),
 }
 
+/// The result of some work; cancelling ends it.
+pub(crate) async fn unless_cancelled<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, ExecutorError>>,
+) -> Result<T, ExecutorError> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(ExecutorError::Cancelled),
+        done = work => done,
+    }
+}
+
 /// Attempts until one has a result.
 pub(crate) async fn repeat<'a, T>(
     events: &mpsc::Sender<JobEvent>,
@@ -94,26 +106,8 @@ impl Job<'_> {
     /// One attempt, with what follows it.
     async fn once(&self, id: &OrderId) -> Result<Attempted<JobOutcome>, ExecutorError> {
         let claim = self.inner.claim(id, self.part, self.cancel).await?;
-        let attempted = tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => {
-                self.inner.remove(claim).await;
-                return Err(ExecutorError::Cancelled);
-            }
-            attempted = self.attempt(&claim) => attempted,
-        };
-        match attempted {
-            Ok(Attempted::Done(outcome)) => {
-                claim.done();
-                Ok(Attempted::Done(outcome))
-            }
-            // Its objects are removed.
-            Ok(Attempted::Again(why)) => Ok(Attempted::Again(why)),
-            Err(error) => {
-                self.inner.remove(claim).await;
-                Err(error)
-            }
-        }
+        let attempted = unless_cancelled(self.cancel, self.attempt(&claim)).await;
+        self.inner.settle(claim, attempted).await
     }
 
     async fn attempt(&self, claim: &Claim) -> Result<Attempted<JobOutcome>, ExecutorError> {

@@ -36,7 +36,7 @@ use self::machine::PodMachine;
 use self::on_cluster::OnCluster;
 use self::vmi::Hardware;
 use crate::executor::Inner;
-use crate::job::{Attempted, repeat};
+use crate::job::{Attempted, repeat, unless_cancelled};
 use crate::names::{OrderId, Part};
 use crate::settings::Place;
 
@@ -102,7 +102,7 @@ impl LaneJob<'_> {
     async fn in_pod(&self, id: &OrderId) -> Result<Attempted<Verdict>, ExecutorError> {
         let Self { inner, request, manifest, client, cancel, .. } = *self;
         let claim = inner.claim(id, Part::Lane(self.order.lane), cancel).await?;
-        self.on(PodMachine::new(inner, request, (client, manifest), cancel, claim)).await
+        Box::pin(self.on(PodMachine::new(inner, request, (client, manifest), cancel, claim))).await
     }
 
     async fn in_machine(
@@ -117,18 +117,9 @@ impl LaneJob<'_> {
 
     async fn on(&self, mut machine: impl OnCluster) -> Result<Attempted<Verdict>, ExecutorError> {
         let Self { order, manifest, client, events, cancel, .. } = *self;
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => {
-                machine.discard().await;
-                return Err(ExecutorError::Cancelled);
-            }
-            prepared = machine.prepare(events) => {
-                if let Err(error) = prepared {
-                    machine.discard().await;
-                    return Err(error);
-                }
-            }
+        if let Err(error) = unless_cancelled(cancel, machine.prepare(events)).await {
+            machine.discard().await;
+            return Err(error);
         }
         let report = |event| drop(events.try_send(event));
         let verdict = run_lane_on(&mut machine, order, manifest, (client, cancel), &report).await;

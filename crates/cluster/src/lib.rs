@@ -24,7 +24,7 @@
 //! | `claims` | which attempts this process works on, and which objects to remove: pure |
 //! | `cluster`, `fault`, `lines` | requests, watches, logs; what the API server refuses |
 //! | `follow`, `log` | one attempt to its end, through breaks of the connection |
-//! | `custom` | kinds that `k8s-openapi` does not have |
+//! | [`custom`] | kinds of objects that `k8s-openapi` does not have |
 //! | `connect` | the client of a cluster: by a file, or by the service account of a Pod |
 //! | [`rights`] | what the account may do, and whether it may |
 //! | `probe` | the versions of the programs in our image |
@@ -38,7 +38,7 @@
 mod claims;
 mod cluster;
 mod connect;
-mod custom;
+pub mod custom;
 pub mod executor;
 mod export;
 mod fault;

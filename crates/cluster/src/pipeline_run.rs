@@ -4,36 +4,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::custom::custom_kind;
+use crate::custom::{Custom, CustomKind};
 use crate::names::{PIPELINE_OF, SERVER};
 use crate::settings::{BuildPipeline, ClusterSettings};
-use crate::task_run::{API_VERSION, TaskRunCondition, TaskRunResult, WAITING};
+use crate::task_run::{TaskRunCondition, TaskRunResult, WAITING};
 
-/// The kind of PipelineRuns.
-const KIND: &str = "PipelineRun";
 /// The result with the digest of what was built.
 pub const DIGEST: &str = "digest";
 /// The workspace with the order.
 const ORDER: &str = "order";
 
 /// A PipelineRun of `tekton.dev/v1`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PipelineRun {
-    /// [`API_VERSION`].
-    #[serde(default)]
-    pub api_version: String,
-    /// `PipelineRun`.
-    #[serde(default)]
-    pub kind: String,
-    /// Name and labels.
-    pub metadata: ObjectMeta,
-    /// What it runs; only written.
-    pub spec: Value,
-    /// What became of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<PipelineRunStatus>,
-}
+pub type PipelineRun = Custom<PipelineRunStatus>;
 
 /// The status of a PipelineRun, in part.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -45,7 +27,11 @@ pub struct PipelineRunStatus {
     pub results: Vec<TaskRunResult>,
 }
 
-custom_kind!(PipelineRun, "tekton.dev", "v1", KIND, "pipelineruns");
+impl CustomKind for PipelineRunStatus {
+    const GROUP: &'static str = "tekton.dev";
+    const KIND: &'static str = "PipelineRun";
+    const PLURAL: &'static str = "pipelineruns";
+}
 
 impl PipelineRun {
     /// The condition `Succeeded`, once Tekton has seen it.
@@ -84,5 +70,5 @@ pub(crate) fn pipeline_run(
     if let Some(account) = &build.service_account {
         spec["taskRunTemplate"] = json!({ "serviceAccountName": account });
     }
-    PipelineRun { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), metadata, spec, status: None }
+    PipelineRun::new(metadata, spec)
 }

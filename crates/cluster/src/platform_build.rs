@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::claims::Claim;
 use crate::cluster::{Found, Kind};
 use crate::executor::Inner;
-use crate::job::{Attempted, REMOVED, repeat};
+use crate::job::{Attempted, REMOVED, repeat, unless_cancelled};
 use crate::lane;
 use crate::names::{OrderId, Part, owner};
 use crate::pipeline_run::{DIGEST, PipelineRun, pipeline_run};
@@ -83,25 +83,8 @@ impl Building<'_> {
     /// One attempt, with what follows it.
     async fn once(&self, id: &OrderId) -> Result<Attempted<JobOutcome>, ExecutorError> {
         let claim = self.inner.claim(id, Part::Pipeline, self.cancel).await?;
-        let attempted = tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => {
-                self.inner.remove(claim).await;
-                return Err(ExecutorError::Cancelled);
-            }
-            attempted = self.attempt(&claim) => attempted,
-        };
-        match attempted {
-            Ok(Attempted::Done(outcome)) => {
-                claim.done();
-                Ok(Attempted::Done(outcome))
-            }
-            Ok(again) => Ok(again),
-            Err(error) => {
-                self.inner.remove(claim).await;
-                Err(error)
-            }
-        }
+        let attempted = unless_cancelled(self.cancel, self.attempt(&claim)).await;
+        self.inner.settle(claim, attempted).await
     }
 
     async fn attempt(&self, claim: &Claim) -> Result<Attempted<JobOutcome>, ExecutorError> {

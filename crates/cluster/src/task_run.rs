@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use edgewright_model::order::{JOB_ENVIRONMENT, JobRequest};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::custom::custom_kind;
+use crate::custom::{Custom, CustomKind};
 use crate::names::{Attempt, Part};
 use crate::settings::{ClusterSettings, Resources};
 
@@ -32,27 +31,9 @@ pub(crate) const OVERTIME: Duration = Duration::from_mins(1);
 
 /// The group and version of TaskRuns.
 pub const API_VERSION: &str = "tekton.dev/v1";
-/// The kind of TaskRuns.
-pub const KIND: &str = "TaskRun";
 
 /// A TaskRun of `tekton.dev/v1`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TaskRun {
-    /// [`API_VERSION`].
-    #[serde(default)]
-    pub api_version: String,
-    /// [`KIND`].
-    #[serde(default)]
-    pub kind: String,
-    /// Name and labels.
-    pub metadata: ObjectMeta,
-    /// What it runs; only written.
-    pub spec: Value,
-    /// What became of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<TaskRunStatus>,
-}
+pub type TaskRun = Custom<TaskRunStatus>;
 
 /// The status of a TaskRun, in part.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -113,7 +94,11 @@ pub struct TaskRunResult {
     pub value: Value,
 }
 
-custom_kind!(TaskRun, "tekton.dev", "v1", KIND, "taskruns");
+impl CustomKind for TaskRunStatus {
+    const GROUP: &'static str = "tekton.dev";
+    const KIND: &'static str = "TaskRun";
+    const PLURAL: &'static str = "taskruns";
+}
 
 impl TaskRun {
     /// The condition `Succeeded`, once Tekton has seen it.
@@ -183,7 +168,7 @@ pub(crate) fn task_run(
     if let Some(account) = &settings.service_account {
         spec["serviceAccountName"] = json!(account);
     }
-    TaskRun { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), metadata, spec, status: None }
+    TaskRun::new(metadata, spec)
 }
 
 /// The key of a build secret in the order's Secret: ids may have characters that keys have not.

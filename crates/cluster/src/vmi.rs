@@ -1,17 +1,13 @@
 //! KubeVirt's VirtualMachineInstance: the parts of it that we write and read.
 
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::custom::custom_kind;
+use crate::custom::{Custom, CustomKind};
 
 /// The group and version of virtual machines.
 pub const API_VERSION: &str = "kubevirt.io/v1";
-/// The kind of virtual machines.
-pub const KIND: &str = "VirtualMachineInstance";
 /// The container of the launcher Pod whose log is the serial console.
 pub(crate) const CONSOLE: &str = "guest-console-log";
 /// The container of the launcher Pod that runs QEMU.
@@ -20,23 +16,7 @@ pub(crate) const COMPUTE: &str = "compute";
 const KVM: &str = "devices.kubevirt.io/kvm";
 
 /// A VirtualMachineInstance of `kubevirt.io/v1`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Vmi {
-    /// [`API_VERSION`].
-    #[serde(default)]
-    pub api_version: String,
-    /// [`KIND`].
-    #[serde(default)]
-    pub kind: String,
-    /// Name and labels.
-    pub metadata: ObjectMeta,
-    /// What it starts; only written.
-    pub spec: Value,
-    /// What became of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<VmiStatus>,
-}
+pub type Vmi = Custom<VmiStatus>;
 
 /// The status of a VirtualMachineInstance, in part.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -63,7 +43,11 @@ pub struct VmiCondition {
     pub message: String,
 }
 
-custom_kind!(Vmi, "kubevirt.io", "v1", KIND, "virtualmachineinstances");
+impl CustomKind for VmiStatus {
+    const GROUP: &'static str = "kubevirt.io";
+    const KIND: &'static str = "VirtualMachineInstance";
+    const PLURAL: &'static str = "virtualmachineinstances";
+}
 
 impl Vmi {
     /// The condition `Synchronized` of one that KubeVirt cannot bring further.
@@ -82,7 +66,8 @@ impl Vmi {
 /// Whether a Pod is the launcher of this machine.
 pub(crate) fn is_launcher_of(pod: &Pod, vmi: &Vmi) -> bool {
     let uid = vmi.uid().unwrap_or_default();
-    !uid.is_empty() && pod.owner_references().iter().any(|owner| owner.uid == uid && owner.kind == KIND)
+    !uid.is_empty()
+        && pod.owner_references().iter().any(|owner| owner.uid == uid && owner.kind == VmiStatus::KIND)
 }
 
 /// Whether the machine of a launcher Pod has hardware virtualization.

@@ -15,18 +15,15 @@ use edgewright_model::order::JobRequest;
 use edgewright_model::outcome::JobEvent;
 use edgewright_process::{CancellationToken, Ended};
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt as _;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
 use super::console::{MachineLog, Pulse, Seen};
-use super::on_cluster::{OnCluster, scheduled};
+use super::on_cluster::{OnCluster, give_order, leave, not_started, scheduled};
 use super::vmi::{Hardware, vmi};
-use super::{LEAVING, pod};
 use crate::claims::Claim;
 use crate::executor::Inner;
 use crate::follow::{Followed, Target, follow};
-use crate::names::owner;
 use crate::stage::{self, End, Stage};
 use crate::vmi::{CONSOLE, Vmi, has_kvm, is_launcher_of};
 
@@ -79,24 +76,11 @@ impl<'a> KubeVirtMachine<'a> {
     }
 
     async fn order(&self, order: &[u8], within: Duration) -> Result<(), LaneFault> {
-        let Some(vmi) = &self.vmi else {
-            return Err(LaneFault::of_host("the machine is not running".to_owned()));
-        };
         let scale = self.facts().scale;
         let settling = SETTLING_TIMEOUT.mul_f64(scale).min(within / 4);
         let limits = BootLimits { settling, boot: BOOT_TIMEOUT.mul_f64(scale).min(within) };
-        let meta = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-            name: Some(vmi.name_any()),
-            labels: vmi.metadata.labels.clone(),
-            ..Default::default()
-        };
-        let secret = pod::secret(&meta, Some(owner(vmi)), pack(order, limits));
-        let (silent, _events) = mpsc::channel(1);
         let machines = &self.inner.cluster.machines;
-        let made = self.inner.patiently("create the order of the checks", &silent, || {
-            Box::pin(machines.create_secret(&secret))
-        });
-        made.await.map(drop).map_err(|error| LaneFault::of_host(error.to_string()))
+        give_order(self.inner, machines, self.vmi.as_ref(), pack(order, limits)).await
     }
 
     /// Ends when a machine that runs has given no sign of life for too long; gives what it did not do.
@@ -212,11 +196,7 @@ impl Machine for KubeVirtMachine<'_> {
                 _ if is_complete => RunnerEnd::Ended(Ended::Code(0)),
                 Some(Followed::Ended(End::Infrastructure(why))) => lost(&mut seen, why),
                 Some(Followed::Gone) => lost(&mut seen, "it was removed by another client".to_owned()),
-                Some(Followed::NeverStarted(wait)) => {
-                    let why = wait
-                        .map_or_else(|| "the cluster gives no reason".to_owned(), |wait| wait.to_string());
-                    lost(&mut seen, format!("the machine did not start: {why}"))
-                }
+                Some(Followed::NeverStarted(wait)) => lost(&mut seen, not_started(wait)),
                 Some(Followed::Ended(End::Refused(why))) => RunnerEnd::Failed(LaneFault::of_host(why)),
                 Some(Followed::Ended(_)) => {
                     let message = format!("the machine powered itself off before the checks were done{tail}");
@@ -243,15 +223,8 @@ impl Machine for KubeVirtMachine<'_> {
     }
 
     fn stop(&mut self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            let is_lost = self.seen.get_mut().lost.is_some();
-            match self.claim.take() {
-                // A machine that ended by itself takes no room: a server that is killed now finds its log.
-                Some(claim) if !is_lost && has_ended(self.inner, &claim).await => claim.done(),
-                Some(claim) => self.inner.remove(claim).await,
-                None => {}
-            }
-        })
+        let (claim, is_lost) = (self.claim.take(), self.seen.get_mut().lost.is_some());
+        Box::pin(leave(self.inner, claim, is_lost, |name| machine_stage(self.inner, name)))
     }
 }
 
@@ -275,18 +248,4 @@ pub(crate) fn launcher(inner: &Inner, name: &str) -> Option<Arc<Pod>> {
 fn machine_stage(inner: &Inner, name: &str) -> Option<Stage> {
     let vmi = inner.cluster.machines.vmis.get(name)?;
     Some(stage::of_machine(&vmi, launcher(inner, name).as_deref()))
-}
-
-/// Whether a machine ends by itself, now that its checks are done.
-async fn has_ended(inner: &Inner, claim: &Claim) -> bool {
-    let name = claim.attempt().name();
-    let mut changes = inner.cluster.changes();
-    let ended = async {
-        while !matches!(machine_stage(inner, &name), Some(Stage::Ended { .. })) {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    timeout(LEAVING, ended).await.is_ok()
 }

@@ -17,18 +17,16 @@ use edgewright_model::outcome::JobEvent;
 use edgewright_oci::Client;
 use edgewright_process::{CancellationToken, Ended, Stream};
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt as _;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
 use super::image::Start;
-use super::on_cluster::{OnCluster, scheduled};
-use super::{LEAVING, PIECES, pod};
+use super::on_cluster::{OnCluster, give_order, leave, not_started, scheduled};
+use super::{PIECES, pod};
 use crate::claims::Claim;
 use crate::executor::Inner;
 use crate::follow::{Followed, Sink, Target, follow};
 use crate::job::pod_stage;
-use crate::names::owner;
 use crate::stage::{End, Stage, Wait};
 
 /// The name of this kind of machine in verdicts.
@@ -82,25 +80,6 @@ impl<'a> PodMachine<'a> {
             is_over || pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
         })
     }
-
-    async fn order(&self, order: Vec<u8>) -> Result<(), LaneFault> {
-        let Some(pod) = &self.pod else {
-            return Err(LaneFault::of_host("the machine is not running".to_owned()));
-        };
-        let mut meta = pod.metadata.clone();
-        meta = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-            name: Some(pod.name_any()),
-            labels: meta.labels.take(),
-            ..Default::default()
-        };
-        let secret = pod::secret(&meta, Some(owner(pod)), order);
-        let (silent, _events) = mpsc::channel(1);
-        let cluster = &self.inner.cluster;
-        let made = self.inner.patiently("create the order of the checks", &silent, || {
-            Box::pin(cluster.create_secret(&secret))
-        });
-        made.await.map(drop).map_err(|error| LaneFault::of_host(error.to_string()))
-    }
 }
 
 impl OnCluster for PodMachine<'_> {
@@ -149,7 +128,7 @@ impl Machine for PodMachine<'_> {
         on_line: OnLine<'s>,
     ) -> BoxFuture<'s, RunnerEnd> {
         Box::pin(async move {
-            if let Err(fault) = self.order(order).await {
+            if let Err(fault) = give_order(self.inner, &self.inner.cluster, self.pod.as_ref(), order).await {
                 return RunnerEnd::Failed(fault);
             }
             let name = self.name();
@@ -168,11 +147,7 @@ impl Machine for PodMachine<'_> {
                 Ok(Followed::Ended(_)) if is_done => RunnerEnd::Ended(Ended::Code(0)),
                 Ok(Followed::Ended(End::Infrastructure(why))) => lost(&mut seen, why),
                 Ok(Followed::Gone) => lost(&mut seen, "its Pod was removed by another client".to_owned()),
-                Ok(Followed::NeverStarted(wait)) => {
-                    let why = wait
-                        .map_or_else(|| "the cluster gives no reason".to_owned(), |wait| wait.to_string());
-                    lost(&mut seen, format!("the machine did not start: {why}"))
-                }
+                Ok(Followed::NeverStarted(wait)) => lost(&mut seen, not_started(wait)),
                 Ok(Followed::Ended(End::Refused(why))) => RunnerEnd::Failed(LaneFault::of_host(why)),
                 Ok(Followed::Ended(end @ (End::Process(_) | End::OutOfMemory))) => {
                     let ended = if let End::Process(ended) = end { ended } else { Ended::Signal(9) };
@@ -221,30 +196,9 @@ impl Machine for PodMachine<'_> {
     }
 
     fn stop(&mut self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            let seen = self.seen.get_mut();
-            match self.claim.take() {
-                // A machine that ended by itself takes no room: a server that is killed now finds its log.
-                Some(claim) if seen.lost.is_none() && has_ended(self.inner, &claim).await => claim.done(),
-                Some(claim) => self.inner.remove(claim).await,
-                None => {}
-            }
-        })
+        let (claim, is_lost) = (self.claim.take(), self.seen.get_mut().lost.is_some());
+        Box::pin(leave(self.inner, claim, is_lost, |name| pod_stage(self.inner, name, pod::CONTAINER)))
     }
-}
-
-/// Whether a Pod ends by itself, now that its checks are done.
-async fn has_ended(inner: &Inner, claim: &Claim) -> bool {
-    let name = claim.attempt().name();
-    let mut changes = inner.cluster.changes();
-    let ended = async {
-        while !matches!(pod_stage(inner, &name, pod::CONTAINER), Some(Stage::Ended { .. })) {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    timeout(LEAVING, ended).await.is_ok()
 }
 
 fn lost(seen: &mut Seen, why: String) -> RunnerEnd {

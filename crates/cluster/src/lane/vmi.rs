@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::names::Attempt;
 use crate::settings::ClusterSettings;
-use crate::vmi::{API_VERSION, KIND, Vmi};
+use crate::vmi::Vmi;
 
 /// The processors of a machine.
 const CORES: u32 = 2;
@@ -72,7 +72,7 @@ pub(crate) fn vmi(
             { "name": "order", "secret": { "secretName": metadata.name } },
         ],
     });
-    Vmi { api_version: API_VERSION.to_owned(), kind: KIND.to_owned(), metadata, spec, status: None }
+    Vmi::new(metadata, spec)
 }
 
 #[cfg(test)]
