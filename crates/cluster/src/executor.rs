@@ -156,8 +156,8 @@ impl Inner {
         Ok(self.claims.claim(order, part, &there))
     }
 
-    /// Ends an attempt: one with a result keeps its objects for a while, one that failed or was cancelled does
-    /// not. Those of one that the cluster ended are removed already.
+    /// Ends an attempt: one with a result keeps its objects for a while, one that failed or was cancelled
+    /// does not. Those of one that the cluster ended are removed already.
     pub(crate) async fn settle<T>(
         &self,
         claim: Claim,

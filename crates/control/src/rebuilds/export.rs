@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::{Rebuilds, Reread};
 use crate::access::Operation;
 use crate::context::OperationContext;
-use crate::jobs::{RunScope, image_task, new_job};
+use crate::jobs::{image_task, new_job};
 use crate::{ControlError, pins};
 
 /// How long a token is valid beyond the time limit of its job: until the objects are created and have a node.
@@ -78,14 +78,7 @@ impl Rebuilds {
         (node, row): (&Node, &NodeRow),
         with_token: bool,
     ) -> Result<Exported, ControlError> {
-        let scope = RunScope {
-            run: reread.run,
-            domain: reread.domain,
-            source: &reread.definition.source.name,
-            mirror: &reread.handle.mirror,
-            secrets: &reread.handle.settings.secrets,
-            cancel: &self.shutdown,
-        };
+        let scope = self.scope(reread);
         let key = row.key.as_ref().ok_or(ControlError::NotBuilt)?;
         let build = self.jobs.store.build(key, reread.domain).await?.ok_or(ControlError::NotBuilt)?;
         let steps = self.kept_steps(&scope, node, 0).await?;

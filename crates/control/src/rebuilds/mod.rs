@@ -126,16 +126,20 @@ impl Rebuilds {
         Ok(Reread { run: number, domain: run.domain(), handle, definition, graph })
     }
 
-    /// Builds a node again from a step on, and notes what that proves.
-    async fn rebuild_node(&self, reread: &Reread, node: &Node, from: usize) -> Result<Rebuilt, ControlError> {
-        let scope = RunScope {
+    fn scope<'a>(&'a self, reread: &'a Reread) -> RunScope<'a> {
+        RunScope {
             run: reread.run,
             domain: reread.domain,
             source: &reread.definition.source.name,
             mirror: &reread.handle.mirror,
             secrets: &reread.handle.settings.secrets,
             cancel: &self.shutdown,
-        };
+        }
+    }
+
+    /// Builds a node again from a step on, and notes what that proves.
+    async fn rebuild_node(&self, reread: &Reread, node: &Node, from: usize) -> Result<Rebuilt, ControlError> {
+        let scope = self.scope(reread);
         let base = match from.checked_sub(1).and_then(|below| node.path.get(below)) {
             None => node.base.order().unwrap_or(Base::Scratch),
             Some(below) => {
