@@ -20,7 +20,7 @@ fn tested(number: u128) -> JobRequest {
 fn server(fake: &Fake, registry: &JobRegistry) -> Server {
     fake.install("kubevirt.io/v1");
     Server::with(fake, registry.clone(), |settings| {
-        settings.lanes = edgewright_cluster::kubernetes_lanes(true);
+        settings.lanes = edgewright_cluster::kubernetes_lanes(Lane::ALL);
     })
 }
 

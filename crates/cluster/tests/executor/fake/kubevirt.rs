@@ -98,7 +98,7 @@ fn checks(order: &[u8]) -> String {
     let (mut file, console) =
         (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
     file.write_all(order).unwrap();
-    let limits = (Duration::ZERO, Duration::ZERO);
+    let limits = edgewright_checks::machine::Limits { settling: Duration::ZERO, boot: Duration::ZERO };
     edgewright_checks::machine::run_in_machine(file.path(), limits, console.path()).unwrap();
     std::fs::read_to_string(console.path()).unwrap()
 }
