@@ -232,3 +232,72 @@ impl<W: std::io::Write + Send> Way<'_, W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use edgewright_model::Digest;
+    use edgewright_model::frame::{Deframer, LogLine};
+    use edgewright_model::spec::Lane;
+
+    use super::*;
+    use crate::device::Journey;
+    use crate::protocol::{ORDER_VERSION, RunOrder};
+
+    /// The faults that a device reports in a boot after this state.
+    fn faults(state: &State) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let good = Digest::of("good");
+        let journey = Journey {
+            installed: good.clone(),
+            target: Some(Digest::of("next")),
+            ends_on: good,
+            is_bad: true,
+            checks_first: false,
+        };
+        let run = RunOrder {
+            version: ORDER_VERSION,
+            lane: Lane::Rollback,
+            checks: Vec::new(),
+            scale: 1.0,
+            starts: None,
+        };
+        let order = DeviceOrder { run, journey, mark: "mark".to_owned(), within: 1 };
+        fs::write(at("order"), serde_json::to_vec(&order).unwrap()).unwrap();
+        for empty in ["state", "console"] {
+            fs::write(at(empty), "").unwrap();
+        }
+        Store::new(&at("state")).save(state).unwrap();
+        let [order, disk, offer, console] = ["order", "state", "offer", "console"].map(at);
+        let places = Places { order: &order, state: &disk, offer: &offer, console: &console };
+        lead_device(places, Limits { settling: Duration::ZERO, boot: Duration::ZERO }).unwrap();
+        assert_eq!(Store::new(&disk).load().unwrap().boots, state.boots + 1);
+        let mut frames = Deframer::default();
+        let text = fs::read_to_string(&console).unwrap();
+        let mut records = text.lines().filter_map(|line| match frames.line(line) {
+            LogLine::Record(record) => serde_json::from_str(&record).ok(),
+            _ => None,
+        });
+        let found: Vec<MachineLine> = records.by_ref().collect();
+        assert_eq!(found.last(), Some(&MachineLine::End), "{text}");
+        let fault = |line| match line {
+            MachineLine::Fault { message } => Some(message),
+            _ => None,
+        };
+        found.into_iter().filter_map(fault).collect()
+    }
+
+    #[test]
+    fn a_restart_that_no_update_asked_for_is_a_fault() {
+        let state = |boots, phase| State { boots, boot: "another".to_owned(), phase };
+        let restarted = "the machine restarted itself";
+        for (state, fault) in [
+            (state(1, Phase::Settling), format!("{restarted} while it was in use")),
+            (state(3, Phase::Arrived), format!("{restarted} before the checks were done")),
+            (state(MAX_BOOTS, Phase::Travelling), "the device restarted 12 times".to_owned()),
+        ] {
+            // Twice: the kernel may write into a frame.
+            assert_eq!(faults(&state), [fault.clone(), fault], "{state:?}");
+        }
+    }
+}

@@ -39,8 +39,8 @@ test: {lanes: [vm], vm: {profile: uefi}}
     site.remove("images/device")?;
     site.write(&format!("images/{FIRMWARE}/image.yaml"), ROLE)?;
     let commit = site.commit("a machine that firmware starts")?;
-    let run = site.passed(&commit, RUN_LIMIT)?;
-    ensure_passed(&run, FIRMWARE, &[("vm", "kubevirt-uefi")])?;
+    site.passed(&commit, RUN_LIMIT)?;
+    ensure_passed(&site, FIRMWARE, &[("vm", "kubevirt-uefi")])?;
     end(site)
 }
 
@@ -51,7 +51,7 @@ pub(super) fn device(stage: &Stage<'_>) -> anyhow::Result<()> {
     let commit = version(&site, 1, "upgrade, rollback")?;
     let run = site.passed(&commit, RUN_LIMIT)?;
     let lanes =
-        ensure_passed(&run, DEVICE, &[("upgrade", "kubevirt-device"), ("rollback", "kubevirt-device")])?;
+        ensure_passed(&site, DEVICE, &[("upgrade", "kubevirt-device"), ("rollback", "kubevirt-device")])?;
     let reason = lanes[0]["checks"][0]["outcome"]["reason"].to_string();
     ensure_contains("the reason of a skipped check", &reason, "released yet")?;
     let log = site.log(&run, DEVICE)?;
@@ -67,8 +67,8 @@ pub(super) fn device(stage: &Stage<'_>) -> anyhow::Result<()> {
     stage.progress("the server is killed");
     site.end_server(Signal::Kill)?;
     site.start()?;
-    let run = site.passed(&commit, RUN_LIMIT)?;
-    ensure_passed(&run, DEVICE, &[("upgrade", "kubevirt-device")])?;
+    site.passed(&commit, RUN_LIMIT)?;
+    ensure_passed(&site, DEVICE, &[("upgrade", "kubevirt-device")])?;
     let made = machines(&site, &["get", VMIS, "--output", "name"])?;
     ensure!(made.matches("-upgrade-").count() == 1 && made.contains("-upgrade-1"), "one machine: {made}");
     end(site)
@@ -98,18 +98,18 @@ fn version(site: &Site<'_>, version: u32, lanes: &str) -> anyhow::Result<String>
     site.commit(&format!("version {version}"))
 }
 
-/// The verdicts of a node: these lanes with these profiles, all of which passed.
-fn ensure_passed(run: &Value, name: &str, lanes: &[(&str, &str)]) -> anyhow::Result<Vec<Value>> {
-    let verdicts = node(run, name)?["verdicts"].as_array().cloned().unwrap_or_default();
-    let find = |lane: &str| verdicts.iter().find(|verdict| verdict["lane"] == lane);
+/// The verdicts of an image: these lanes with these profiles, all of which passed.
+fn ensure_passed(site: &Site<'_>, name: &str, lanes: &[(&str, &str)]) -> anyhow::Result<Vec<Value>> {
+    let image = site.server()?.get(&format!("/api/v1/images/{name}"))?;
+    let verdicts = image["lanes"].as_array().cloned().unwrap_or_default();
     let mut found = Vec::new();
     for (lane, profile) in lanes {
-        let verdict = find(lane).with_context(|| format!("there is no verdict of the lane `{lane}`"))?;
+        let verdict =
+            verdicts.iter().find(|verdict| verdict["lane"] == *lane && verdict["is_current"] == true);
+        let verdict =
+            verdict.with_context(|| format!("there is no verdict of the lane `{lane}`: {image}"))?;
         ensure!(verdict["result"]["result"] == "passed", "the lane `{lane}` should pass: {verdict}");
-        ensure!(
-            verdict.to_string().contains(&format!("\"{profile}\"")),
-            "the profile is {profile}: {verdict}"
-        );
+        ensure!(verdict["profile"] == *profile, "the profile is {profile}: {verdict}");
         found.push(verdict.clone());
     }
     Ok(found)
