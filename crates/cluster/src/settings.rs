@@ -140,8 +140,8 @@ impl Place {
 /// The profile of a lane in a place; none: the lane is not run.
 pub type Lanes = Arc<dyn Fn(Lane) -> Option<(Place, LaneProfile)> + Send + Sync>;
 
-/// The lanes of a cluster: `static` in the job, `container` in a Pod, and with KubeVirt those of `machines` in
-/// virtual machines.
+/// The lanes of a cluster: `static` in the job, `container` in a Pod, and with KubeVirt those of `machines`
+/// in virtual machines.
 pub fn kubernetes_lanes(machines: impl IntoIterator<Item = Lane>) -> Lanes {
     let machines: BTreeSet<Lane> = machines.into_iter().filter(|lane| lane.has_kernel()).collect();
     Arc::new(move |lane| match lane {

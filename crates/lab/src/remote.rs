@@ -1,5 +1,5 @@
-//! What an executor needs to start, elsewhere, the machines that [`crate::publish_machine`] made, to give them
-//! their orders, and to understand their consoles.
+//! What an executor needs to start, elsewhere, the machines that [`crate::publish_machine`] made, to give
+//! them their orders, and to understand their consoles.
 
 pub use crate::device::publish::{SKIPPED, TARGET, blame_installed, device_order, installed, skips};
 pub use edgewright_guest::order::{BootLimits, ORDER_DISK, find, pack};
