@@ -9,9 +9,11 @@
 //! | `runner` | runs all checks concurrently, each until it holds or its time limit is over |
 //! | `probe` | one attempt at one assertion |
 //! | `exec` | starts programs, with limits |
+//! | [`device`] | the runner in a device that it leads from one image to another |
 //! | [`machine`] | the runner in a virtual machine without a channel, on KubeVirt |
 //! | [`pod`] | the runner as the first process of a container, on Kubernetes |
 
+pub mod device;
 mod exec;
 pub mod machine;
 pub mod pod;

@@ -34,7 +34,7 @@ const MAX_JOBS: usize = 5;
 const TRIES: usize = 5;
 /// The most of a piece of evidence that is written, in bytes: its end. The reader of the console has a
 /// hundredth of a processor.
-const MAX_EVIDENCE_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_EVIDENCE_BYTES: usize = 64 * 1024;
 
 /// How far a boot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,27 +47,46 @@ enum Progress {
     Emergency,
 }
 
-/// Runs the checks of an order in a machine. `settling` is how long they wait for the end of the boot, `boot`
-/// how long that may take in all.
-pub fn run_in_machine(
-    order: &Path,
-    (settling, boot): (Duration, Duration),
-    console: &Path,
-) -> Result<(), String> {
+/// How long a machine is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long checks wait for the end of the boot.
+    pub settling: Duration,
+    /// How long the boot may take in all.
+    pub boot: Duration,
+}
+
+/// Runs the checks of an order in a machine.
+///
+/// # Errors
+/// The order cannot be read.
+pub fn run_in_machine(order: &Path, limits: Limits, console: &Path) -> Result<(), String> {
     let start = Instant::now();
     let json = fs::read(order).map_err(|error| format!("cannot read {}: {error}", order.display()))?;
     let order = RunOrder::parse(&json).map_err(|error| Chain(&error).to_string())?;
+    watched(console, start, |log| {
+        settle(start, limits);
+        let results = run(&order, |result| log.record(&RunLine::Result(result.clone())));
+        log.record(&RunLine::Summary(RunSummary::of(&results, milliseconds(start.elapsed()))));
+        log.record(&MachineLine::Boot { fault: boot_fault(start, limits) });
+        log.evidence();
+    });
+    Ok(())
+}
+
+/// Does work whose results go to the console, with a sign of life now and then while it lasts, and the end
+/// after it.
+pub(crate) fn watched(console: &Path, start: Instant, work: impl FnOnce(&Repeated<Console>)) {
     let log = Repeated { log: Log::new(Console(console.to_owned())), records: Mutex::default() };
     std::thread::scope(|scope| {
         // Its end ends the sign of life, however the work ends.
         let (_working, is_working) = mpsc::sync_channel::<()>(1);
         scope.spawn(|| live(&log.log, start, is_working));
-        work(&order, (start, settling, boot), &log);
+        work(&log);
     });
     for _ in 0..2 {
         log.log.record(&MachineLine::End);
     }
-    Ok(())
 }
 
 /// Writes a sign of life now and then, while the work lasts.
@@ -81,20 +100,14 @@ fn live(log: &Log<impl Write>, start: Instant, is_working: mpsc::Receiver<()>) {
     }
 }
 
-fn work(
-    order: &RunOrder,
-    (start, settling, boot): (Instant, Duration, Duration),
-    log: &Repeated<impl Write + Send>,
-) {
-    let mut progress = wait(start + settling);
-    let results = run(order, |result| log.record(&RunLine::Result(result.clone())));
-    log.record(&RunLine::Summary(RunSummary::of(&results, milliseconds(start.elapsed()))));
-    if progress != Progress::Finished {
-        progress = wait(start + boot);
-    }
-    log.record(&MachineLine::Boot { fault: unfinished(progress, start.elapsed()) });
-    evidence(&log.log, MAX_EVIDENCE_BYTES);
-    log.again();
+/// Waits for the end of the boot, before the checks.
+pub(crate) fn settle(start: Instant, limits: Limits) {
+    wait(start + limits.settling);
+}
+
+/// Why the boot did not come to its end.
+pub(crate) fn boot_fault(start: Instant, limits: Limits) -> Option<String> {
+    unfinished(wait(start + limits.boot), start.elapsed())
 }
 
 /// Ends the machine, if its init is systemd.
@@ -167,19 +180,21 @@ fn ask(words: &[&str], within: Duration) -> Option<String> {
 }
 
 /// A log whose records are written again.
-struct Repeated<W> {
-    log: Log<W>,
+pub(crate) struct Repeated<W> {
+    pub(crate) log: Log<W>,
     records: Mutex<Vec<String>>,
 }
 
 impl<W: Write> Repeated<W> {
-    fn record(&self, record: &impl Serialize) {
+    pub(crate) fn record(&self, record: &impl Serialize) {
         let Ok(json) = serde_json::to_string(record) else { return };
         self.log.line(&json);
         self.records.lock().unwrap_or_else(PoisonError::into_inner).push(json);
     }
 
-    fn again(&self) {
+    /// Gathers evidence, and writes all records again.
+    pub(crate) fn evidence(&self) {
+        evidence(&self.log, MAX_EVIDENCE_BYTES);
         for record in &*self.records.lock().unwrap_or_else(PoisonError::into_inner) {
             self.log.line(record);
         }
@@ -187,7 +202,7 @@ impl<W: Write> Repeated<W> {
 }
 
 /// The console, opened for each write: what an earlier process opened is dead once a getty hung it up.
-struct Console(PathBuf);
+pub(crate) struct Console(PathBuf);
 
 impl Write for Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -223,7 +238,7 @@ mod tests {
         let checks = r#"{"version":1,"lane":"vm","checks":[{"id":"true","assert":{"kind":"command","argv":["true"],"exit":0},"within":"5s"}],"scale":1.0}"#;
         fs::write(&order, checks).unwrap();
         fs::write(&console, "").unwrap();
-        let limits = (Duration::ZERO, Duration::ZERO);
+        let limits = Limits { settling: Duration::ZERO, boot: Duration::ZERO };
         run_in_machine(&order, limits, &console).unwrap();
         let text = fs::read_to_string(&console).unwrap();
         // The kernel writes into the first result.
@@ -252,7 +267,7 @@ mod tests {
 
     #[test]
     fn an_order_that_is_not_there_is_an_error() {
-        let limits = (Duration::ZERO, Duration::ZERO);
+        let limits = Limits { settling: Duration::ZERO, boot: Duration::ZERO };
         let error = run_in_machine(Path::new("/nonexistent"), limits, Path::new("/dev/null")).unwrap_err();
         assert!(error.starts_with("cannot read /nonexistent: "), "{error}");
     }

@@ -3,14 +3,17 @@
 //! Exit code: 0 when every check held, 1 when one did not, 2 when the order cannot be run.
 //!
 //! As `edgewright-checks pod`, it is the first process of a container on Kubernetes; as `edgewright-checks
-//! machine-checks`, it runs in a virtual machine of KubeVirt.
+//! machine-checks`, it runs in a virtual machine of KubeVirt, and as `edgewright-checks device-checks` in a
+//! device there.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use edgewright_checks::device::{Places, lead_device};
+use edgewright_checks::machine::Limits;
 use edgewright_checks::{RunLine, RunOrder, RunSummary, machine, run};
 use edgewright_model::error::Chain;
 
@@ -75,13 +78,15 @@ fn beside_an_init(words: &[OsString]) -> Option<ExitCode> {
             done.map(|()| edgewright_checks::pod::leave())
         }
         [mode, order, settling, boot] if mode == "machine-checks" => {
-            let limit = |word: &OsString| word.to_str()?.parse().ok().map(Duration::from_secs);
-            let (Some(settling), Some(boot)) = (limit(settling), limit(boot)) else {
-                return Some(rejected());
-            };
-            let console = Path::new(machine::CONSOLE);
-            let done = machine::run_in_machine(Path::new(order), (settling, boot), console);
+            let Some(limits) = limits(settling, boot) else { return Some(rejected()) };
+            let done = machine::run_in_machine(Path::new(order), limits, Path::new(machine::CONSOLE));
             done.map(|()| machine::leave())
+        }
+        [mode, order, settling, boot, state, offer] if mode == "device-checks" => {
+            let Some(limits) = limits(settling, boot) else { return Some(rejected()) };
+            let [order, state, offer] = [order, state, offer].map(Path::new);
+            let places = Places { order, state, offer, console: Path::new(machine::CONSOLE) };
+            lead_device(places, limits).map(|()| machine::leave())
         }
         _ => return None,
     };
@@ -92,6 +97,11 @@ fn beside_an_init(words: &[OsString]) -> Option<ExitCode> {
             rejected()
         }
     })
+}
+
+fn limits(settling: &OsStr, boot: &OsStr) -> Option<Limits> {
+    let limit = |word: &OsStr| word.to_str()?.parse().ok().map(Duration::from_secs);
+    Some(Limits { settling: limit(settling)?, boot: limit(boot)? })
 }
 
 fn rejected() -> ExitCode {

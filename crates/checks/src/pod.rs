@@ -106,13 +106,18 @@ pub fn run_in_pod(order: &Path, log: impl Write + Send) -> Result<(), String> {
 
 /// Gathers evidence and writes it to the log: of each piece at most this many bytes, its end.
 pub(crate) fn evidence(log: &Log<impl Write>, limit: usize) {
-    for (name, argv) in EVIDENCE {
+    gather(log, &EVIDENCE, limit);
+}
+
+/// The same with other pieces: names, and the commands that print them.
+pub(crate) fn gather(log: &Log<impl Write>, pieces: &[(&str, &[&str])], limit: usize) {
+    for (name, argv) in pieces {
         let argv: Vec<String> = argv.iter().map(ToString::to_string).collect();
         // An image without the program has no such piece.
         if let Ok(ended) = exec::run(&argv, GATHERING) {
             let mut text = ended.text();
             text.drain(..text.ceil_char_boundary(text.len().saturating_sub(limit)));
-            log.record(&MachineLine::Evidence { name: name.to_owned(), text });
+            log.record(&MachineLine::Evidence { name: (*name).to_owned(), text });
         }
     }
 }

@@ -62,7 +62,7 @@ pub enum RunLine {
     Summary(RunSummary),
 }
 
-/// One record of the runner in a Pod or a machine without a channel, after its summary.
+/// One record of the runner in a Pod or a machine without a channel, beside its results.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case")]
 pub enum MachineLine {
@@ -83,6 +83,25 @@ pub enum MachineLine {
         /// Why it did not come to its end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fault: Option<String>,
+    },
+    /// What happened to a device, for the job's log.
+    Note {
+        /// The text.
+        text: String,
+    },
+    /// What a device is waited for.
+    Waits {
+        /// What it must do: "run the image that was installed".
+        what: String,
+        /// What its agent reports.
+        status: String,
+    },
+    /// A device runs the image that was installed on it.
+    Settled,
+    /// A device cannot continue on its way.
+    Fault {
+        /// Why.
+        message: String,
     },
     /// Nothing follows.
     End,

@@ -120,7 +120,7 @@ impl Inner {
         cancel: &CancellationToken,
     ) -> Result<Claim, ExecutorError> {
         let ready = async {
-            if part == Part::Lane(Lane::Vm) {
+            if part.is_machine() {
                 self.cluster.machines.pods.ready().await?;
                 return self.cluster.machines.vmis.ready().await;
             }
@@ -148,7 +148,7 @@ impl Inner {
                 let runs = cluster.pipeline_runs.as_ref().map(Kind::all).unwrap_or_default();
                 runs.iter().filter_map(|run| number_of(&**run, order, part)).collect()
             }
-            Part::Lane(Lane::Vm) => {
+            part if part.is_machine() => {
                 cluster.machines.vmis.all().iter().filter_map(|vmi| number_of(&**vmi, order, part)).collect()
             }
             Part::Lane(_) => numbers(&cluster.pods.all()),
@@ -178,7 +178,7 @@ impl Inner {
             return;
         }
         let name = claim.attempt().name();
-        if claim.attempt().part == Part::Lane(Lane::Vm) {
+        if claim.attempt().part.is_machine() {
             return self.remove_machine(&name).await;
         }
         let pods = [name.clone(), format!("{name}-pod")];

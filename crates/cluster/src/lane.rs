@@ -1,5 +1,5 @@
-//! Lanes with machines: `container` in a Pod, `vm` in a virtual machine of KubeVirt; the image under test,
-//! unmodified, with its own init.
+//! Lanes with machines: `container` in a Pod, `vm` and those that update a device in a virtual machine of
+//! KubeVirt; the image under test, unmodified, with its own init.
 //!
 //! ```text
 //!             create the Pod ─▶ it has a node ─▶ the lane begins: Secret with its order ─▶ frames in its log
@@ -22,33 +22,39 @@ use std::time::Duration;
 
 use edgewright_job::ExecutorError;
 use edgewright_lab::machine::LaneFault;
-use edgewright_lab::run_lane_on;
+use edgewright_lab::remote::skips;
+use edgewright_lab::{run_lane_on, skip_lane};
 use edgewright_model::order::{JobRequest, LaneOrder, ManifestRef, RegistryAccess};
 use edgewright_model::outcome::JobEvent;
-use edgewright_model::spec::Lane;
+use edgewright_model::spec::{Lane, VmSpec};
 use edgewright_model::verdict::{LaneProfile, Verdict};
 use edgewright_oci::Client;
 use edgewright_process::CancellationToken;
 use tokio::sync::mpsc;
 
-use self::kubevirt::KubeVirtMachine;
+use self::disk::Made;
+use self::kubevirt::{KubeVirtMachine, Subject};
 use self::machine::PodMachine;
 use self::on_cluster::OnCluster;
 use self::vmi::Hardware;
 use crate::executor::Inner;
 use crate::job::{Attempted, repeat, unless_cancelled};
 use crate::names::{OrderId, Part};
-use crate::settings::Place;
 
 /// What the names of evidence are in verdicts.
-const PIECES: [&str; 2] = ["journal", "failed-units"];
+const PIECES: [&str; 3] = ["journal", "failed-units", "agent"];
 /// How long a machine may take to end by itself: systemd stops all units before.
 const LEAVING: Duration = Duration::from_secs(10);
 
-/// The profile of a lane in a Pod, or in a virtual machine.
-pub(crate) fn profile(place: Place) -> LaneProfile {
-    let name = if place == Place::Machine { kubevirt::PROFILE } else { machine::PROFILE };
-    LaneProfile { name: name.to_owned(), semantics: edgewright_checks::RUNNER_SEMANTICS }
+/// The profile of a lane in a Pod.
+pub(crate) fn pod_profile() -> LaneProfile {
+    LaneProfile { name: machine::PROFILE.to_owned(), semantics: edgewright_checks::RUNNER_SEMANTICS }
+}
+
+/// The profile of a lane in a virtual machine.
+pub(crate) fn machine_profile(lane: Lane, vm: VmSpec) -> LaneProfile {
+    let name = vm.kubevirt_name(lane).to_owned();
+    LaneProfile { name, semantics: edgewright_checks::RUNNER_SEMANTICS }
 }
 
 /// Runs a lane on a digest. Do not drop the future: cancel the token, so that the Pod is removed.
@@ -70,10 +76,22 @@ pub(crate) async fn run(
     }
     let order = LaneOrder { keep: false, ..order.clone() };
     let lane = LaneJob { inner, request, order: &order, manifest, client: &client, events, cancel };
-    if order.lane != Lane::Vm {
+    if !order.lane.has_kernel() {
         return repeat(events, cancel, || Box::pin(lane.in_pod(&id))).await;
     }
-    let hardware = disk::make(inner, request, (&order, manifest), (&client, events), cancel).await?;
+    let made = match order.lane.is_update().then(|| skips(&order, manifest)).flatten() {
+        Some(reason) => Made::Nothing(reason),
+        None => disk::make(inner, request, (&order, manifest), (&client, events), cancel).await?,
+    };
+    let hardware = match made {
+        Made::Hardware(hardware) => Ok(hardware),
+        Made::Fault(fault) => Err(fault),
+        Made::Nothing(reason) => {
+            let profile = machine_profile(order.lane, order.vm.unwrap_or_default());
+            let report = |event| drop(events.try_send(event));
+            return Ok(skip_lane((&order, manifest), profile, reason, &client, &report).await);
+        }
+    };
     repeat(events, cancel, || Box::pin(lane.in_machine(&id, &hardware))).await
 }
 
@@ -112,7 +130,8 @@ impl LaneJob<'_> {
     ) -> Result<Attempted<Verdict>, ExecutorError> {
         let Self { inner, request, cancel, .. } = *self;
         let claim = inner.claim(id, Part::Lane(self.order.lane), cancel).await?;
-        self.on(KubeVirtMachine::new(inner, request, hardware, cancel, claim)).await
+        let subject = Subject { order: self.order, manifest: self.manifest, events: self.events };
+        self.on(KubeVirtMachine::new(inner, request, (subject, hardware), cancel, claim)).await
     }
 
     async fn on(&self, mut machine: impl OnCluster) -> Result<Attempted<Verdict>, ExecutorError> {

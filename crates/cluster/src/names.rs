@@ -93,6 +93,13 @@ pub enum Part {
     Lane(Lane),
 }
 
+impl Part {
+    /// Whether its object is a virtual machine.
+    pub(crate) const fn is_machine(self) -> bool {
+        matches!(self, Self::Lane(lane) if lane.has_kernel())
+    }
+}
+
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,5 +1,6 @@
 //! Settings of the executor.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use edgewright_job::local::LogSink;
 use edgewright_job::{BuildSecrets, JobWorker};
 use edgewright_model::Digest;
-use edgewright_model::spec::Lane;
+use edgewright_model::spec::{Lane, VmSpec};
 use edgewright_model::tools::{PIPELINE, ToolVersions};
 use edgewright_model::verdict::LaneProfile;
 use edgewright_process::Tasks;
@@ -139,13 +140,16 @@ impl Place {
 /// The profile of a lane in a place; none: the lane is not run.
 pub type Lanes = Arc<dyn Fn(Lane) -> Option<(Place, LaneProfile)> + Send + Sync>;
 
-/// The lanes of a cluster: `static` in the job, `container` in a Pod, and with KubeVirt `vm` in a virtual
-/// machine.
-pub fn kubernetes_lanes(with_machines: bool) -> Lanes {
+/// The lanes of a cluster: `static` in the job, `container` in a Pod, and with KubeVirt those of `machines`
+/// in virtual machines.
+pub fn kubernetes_lanes(machines: impl IntoIterator<Item = Lane>) -> Lanes {
+    let machines: BTreeSet<Lane> = machines.into_iter().filter(|lane| lane.has_kernel()).collect();
     Arc::new(move |lane| match lane {
         Lane::Static => Some((Place::Job, edgewright_lab::lane_profile(lane)?)),
-        Lane::Container => Some((Place::Pod, crate::lane::profile(Place::Pod))),
-        Lane::Vm if with_machines => Some((Place::Machine, crate::lane::profile(Place::Machine))),
+        Lane::Container => Some((Place::Pod, crate::lane::pod_profile())),
+        lane if machines.contains(&lane) => {
+            Some((Place::Machine, crate::lane::machine_profile(lane, VmSpec::default())))
+        }
         _ => None,
     })
 }
@@ -180,19 +184,22 @@ pub(crate) mod tests {
             tools: JobTools::Known(ToolVersions::default()),
             secrets: BuildSecrets::default(),
             native: None,
-            lanes: kubernetes_lanes(true),
+            lanes: kubernetes_lanes(Lane::ALL),
             log: Arc::new(|_, _| {}),
             tasks: Tasks::new(),
         }
     }
 
     #[test]
-    fn lanes_of_devices_are_not_run_here() {
-        let place = |lane| (kubernetes_lanes(true))(lane).map(|(place, profile)| (place, profile.name));
+    fn lanes_in_machines_are_those_of_the_settings() {
+        let place = |lane| {
+            (kubernetes_lanes([Lane::Vm, Lane::Upgrade]))(lane).map(|(place, profile)| (place, profile.name))
+        };
         assert_eq!(place(Lane::Static), Some((Place::Job, "none".to_owned())));
         assert_eq!(place(Lane::Container), Some((Place::Pod, "pod".to_owned())));
         assert_eq!(place(Lane::Vm), Some((Place::Machine, "kubevirt".to_owned())));
-        assert!((kubernetes_lanes(false))(Lane::Vm).is_none());
-        assert!(Lane::ALL.iter().filter(|lane| lane.is_update()).all(|lane| place(*lane).is_none()));
+        assert_eq!(place(Lane::Upgrade), Some((Place::Machine, "kubevirt-device".to_owned())));
+        assert_eq!(place(Lane::Rollback), None);
+        assert!((kubernetes_lanes([]))(Lane::Vm).is_none());
     }
 }

@@ -13,7 +13,10 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_move};
 
 use crate::order::{self, MAX_DISK_BYTES, ORDER_ARGUMENT, ORDER_DISK, ORDER_FILE};
-use crate::{CHECKS, FATAL, FOLDER, GUEST, INITRD_FOLDER, MODULES, ROOT_DISK, STARTING};
+use crate::{
+    CHECKS, DEVICE_CHECKS, FATAL, FOLDER, GUEST, INITRD_FOLDER, MACHINE_CHECKS, MODULES, PROGRAMS_FOLDER,
+    ROOT_DISK, STARTING, STATE_DISK,
+};
 
 /// How long to wait for the disk with the root: an emulated processor is slow.
 const DISK_TIMEOUT: Duration = Duration::from_mins(1);
@@ -71,6 +74,38 @@ fn start() -> Result<Fault, Fault> {
 
 /// Starts the check runner with the order of the disk; its results go to the console.
 fn start_checks() -> Result<(), Fault> {
+    let [settling, boot] = write_order()?;
+    start_beside(CHECKS, &[MACHINE_CHECKS.to_owned(), ORDER_FILE.to_owned(), settling, boot])
+}
+
+/// Becomes the check runner in a mode, with the order of the disk; returns only if it cannot.
+pub fn checks(mode: Option<&str>) -> ExitCode {
+    let mode = mode.unwrap_or(MACHINE_CHECKS);
+    let is_device = mode == DEVICE_CHECKS;
+    if is_device {
+        // Twice: the kernel may write into a line, and without it the results of this boot are not read.
+        complain(STARTING);
+        complain(STARTING);
+    }
+    let state = || if is_device { disk(STATE_DISK).map(Some) } else { Ok(None) };
+    let (step, error) = match write_order().and_then(|limits| Ok((limits, state()?))) {
+        Ok(([settling, boot], state)) => {
+            #[expect(clippy::disallowed_methods, reason = "it replaces this process")]
+            let mut runner = Command::new(Path::new(FOLDER).join(CHECKS));
+            runner.args([mode, ORDER_FILE, &settling, &boot]);
+            if let Some(state) = state {
+                runner.arg(state).arg(PROGRAMS_FOLDER);
+            }
+            ("start the check runner".to_owned(), runner.exec())
+        }
+        Err(fault) => fault,
+    };
+    complain(&format!("{FATAL}{step}: {error}"));
+    ExitCode::FAILURE
+}
+
+/// Writes the order of the disk to a file; gives the limits of the boot in seconds.
+fn write_order() -> Result<[String; 2], Fault> {
     let device = disk(ORDER_DISK)?;
     let mut bytes = Vec::new();
     let read = fs::File::open(&device).and_then(|file| file.take(MAX_DISK_BYTES).read_to_end(&mut bytes));
@@ -78,8 +113,7 @@ fn start_checks() -> Result<(), Fault> {
     let missing = || ("find the order".to_owned(), io::Error::other("its disk has none"));
     let (order, limits) = order::find(&bytes).ok_or_else(missing)?;
     fs::write(ORDER_FILE, order).map_err(|error| ("write the order".to_owned(), error))?;
-    let [settling, boot] = [limits.settling, limits.boot].map(|limit| limit.as_secs().to_string());
-    start_beside(CHECKS, &["machine-checks".to_owned(), ORDER_FILE.to_owned(), settling, boot])
+    Ok([limits.settling, limits.boot].map(|limit| limit.as_secs().to_string()))
 }
 
 /// Starts one of our programs, which lives beside the image's init.

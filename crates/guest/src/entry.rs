@@ -7,21 +7,25 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::boot::{bring_programs, complain};
-use crate::{FATAL, FOLDER, GUEST};
+use crate::{FATAL, FOLDER, GUEST, MACHINE_CHECKS, STARTING};
 
 const UNIT: &str = "edgewright-guest.service";
 const UNITS: &str = "/run/systemd/system";
 /// The targets that may start the agent: the first that is reached does.
 const WANTED_BY: [&str; 2] = ["sysinit.target", "basic.target"];
 
-/// Starts the image's initramfs; returns only if it cannot.
-pub fn entry() -> ExitCode {
+/// Starts the image's initramfs; returns only if it cannot. `by_order`: the machine has no channel, and
+/// finds its order on a disk.
+pub fn entry(by_order: bool) -> ExitCode {
+    if by_order {
+        complain(STARTING);
+    }
     let left = bring_programs(Path::new("/"))
         .map_err(|(step, error)| format!("{step}: {error}"))
-        .and_then(|()| leave_unit().map_err(|error| format!("write the agent's unit: {error}")));
+        .and_then(|()| leave_unit(by_order).map_err(|error| format!("write the agent's unit: {error}")));
     if let Err(reason) = left {
         // The initramfs is tested all the same.
-        complain(&format!("edgewright-guest: no channel to the host: {reason}"));
+        complain(&format!("edgewright-guest: the host is not reached: {reason}"));
     }
     #[expect(clippy::disallowed_methods, reason = "it replaces this process")]
     let error = Command::new("/init").env_clear().envs([("HOME", "/"), ("TERM", "linux")]).exec();
@@ -29,13 +33,17 @@ pub fn entry() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The agent as a unit of the system, not of the initramfs.
-fn leave_unit() -> std::io::Result<()> {
+/// The agent, or the check runner, as a unit of the system, not of the initramfs.
+fn leave_unit(by_order: bool) -> std::io::Result<()> {
+    let service = if by_order {
+        format!("ExecStart={FOLDER}/{GUEST} checks {MACHINE_CHECKS}\n")
+    } else {
+        format!("ExecStart={FOLDER}/{GUEST} agent\nRestart=always\nRestartSec=1\nOOMScoreAdjust=-900\n")
+    };
     let unit = format!(
         "[Unit]\nDescription=Edgewright's channel to the host\nDefaultDependencies=no\n\
          ConditionPathExists=!/etc/initrd-release\nConflicts=shutdown.target\nBefore=shutdown.target\n\
-         [Service]\nExecStart={FOLDER}/{GUEST} agent\nRestart=always\nRestartSec=1\nOOMScoreAdjust=-900\n\
-         KillMode=process\n"
+         [Service]\n{service}KillMode=process\n"
     );
     fs::create_dir_all(UNITS)?;
     fs::write(Path::new(UNITS).join(UNIT), unit)?;

@@ -11,8 +11,10 @@ fn main() -> ExitCode {
         Some("listen") => edgewright_guest::forward::listen(words.next().as_deref()),
         Some("take") => edgewright_guest::forward::take(),
         Some("terminal") => edgewright_guest::in_terminal(words),
+        Some("checks") => edgewright_guest::checks(words.next().as_deref()),
         // The kernel passes words of its command line that it does not know to its first process.
-        _ if std::process::id() == 1 && name.ends_with("/entry") => edgewright_guest::entry(),
+        _ if std::process::id() == 1 && name.ends_with("/entry") => edgewright_guest::entry(false),
+        _ if std::process::id() == 1 && name.ends_with("/entry-order") => edgewright_guest::entry(true),
         _ if std::process::id() == 1 => edgewright_guest::boot(),
         _ => {
             use std::io::Write as _;

@@ -143,6 +143,19 @@ pub async fn run_lane_on(
     verdict(order, manifest, (findings, profile, profile::recorded_on(Some(facts))), client, events).await
 }
 
+/// The verdict of a lane that has nothing to do: it passes, with the reason at every check.
+pub async fn skip_lane(
+    (order, manifest): (&LaneOrder, &ManifestRef),
+    profile: LaneProfile,
+    reason: String,
+    client: &Client,
+    events: Events<'_>,
+) -> Verdict {
+    events(JobEvent::Phase { phase: Phase::Test, title: order.lane.to_string() });
+    let findings = device::skipped(order.lane, reason, events);
+    verdict(order, manifest, (findings, profile, RecordedOn::default()), client, events).await
+}
+
 /// Stores the evidence, and gives the verdict.
 async fn verdict(
     order: &LaneOrder,

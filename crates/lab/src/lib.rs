@@ -40,7 +40,7 @@ pub use container::{
 };
 pub use error::LabError;
 pub use evidence::{Piece, bound, keep_end};
-pub use lane::{Events, LabContext, run_lane, run_lane_on, runner_order};
+pub use lane::{Events, LabContext, run_lane, run_lane_on, runner_order, skip_lane};
 pub use profile::lane_profile;
 pub use vm::{VmHost, publish_machine};
 

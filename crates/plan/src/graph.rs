@@ -206,11 +206,8 @@ impl LaneChecks {
     pub fn inputs(&self, today: &LaneInputs) -> LaneInputs {
         let today = today.clone().with_from(self.from_digest().cloned());
         match &self.vm {
-            // Executors that run no such machine have their own name for what they do.
-            Some(vm) if today.profile == VmSpec::default().name_in(self.lane) => {
-                LaneInputs { profile: vm.name_in(self.lane), ..today }
-            }
-            _ => today,
+            Some(vm) => LaneInputs { profile: vm.chosen(self.lane, &today.profile), ..today },
+            None => today,
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::{Context, Hardware, Machine, VmError};
 const PROGRAMS_TIMEOUT: Duration = Duration::from_mins(5);
 /// The time limit to make an empty disk over another one.
 const OVERLAY_TIMEOUT: Duration = Duration::from_mins(1);
+/// The time limit to convert a disk.
+const CONVERT_TIMEOUT: Duration = Duration::from_mins(15);
 
 /// A device to switch on.
 #[derive(Debug)]
@@ -78,10 +80,23 @@ pub async fn programs_disk(programs: Programs, to: &Path, context: &Context) -> 
         .prefix("programs-")
         .tempdir_in(&context.scratch)
         .map_err(VmError::io("create a folder in", &context.scratch))?;
+    programs_disk_of(programs, folder.path(), to, context).await
+}
+
+/// The same with the other files of a folder, into which the programs are written.
+///
+/// # Errors
+/// It cannot be written.
+pub async fn programs_disk_of(
+    programs: Programs,
+    folder: &Path,
+    to: &Path,
+    context: &Context,
+) -> Result<(), VmError> {
     for (name, content) in [(GUEST, programs.guest), (CHECKS, programs.checks)] {
-        program(&folder.path().join(name), content).await?;
+        program(&folder.join(name), content).await?;
     }
-    let command = context.tools.command("mkfs.erofs").arg("--quiet").arg(to).arg(folder.path());
+    let command = context.tools.command("mkfs.erofs").arg("--quiet").arg(to).arg(folder);
     let command = command.context(&context.processes).deadline(PROGRAMS_TIMEOUT);
     command.run().await.map(drop).map_err(VmError::command("make the disk with programs"))
 }
@@ -106,4 +121,14 @@ pub async fn overlay(raw: &Path, to: &Path, context: &Context) -> Result<(), VmE
     let command = context.tools.command("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]);
     let command = command.arg(raw).arg(to).context(&context.processes).deadline(OVERLAY_TIMEOUT);
     command.run().await.map(drop).map_err(VmError::command("make a disk over the installed one"))
+}
+
+/// Makes a disk of its own of a raw one: what is empty takes no room in it.
+///
+/// # Errors
+/// It cannot be written.
+pub async fn qcow2(raw: &Path, to: &Path, context: &Context) -> Result<(), VmError> {
+    let command = context.tools.command("qemu-img").args(["convert", "-q", "-f", "raw", "-O", "qcow2"]);
+    let command = command.arg(raw).arg(to).context(&context.processes).deadline(CONVERT_TIMEOUT);
+    command.run().await.map(drop).map_err(VmError::command("convert a disk"))
 }

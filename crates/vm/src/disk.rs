@@ -6,12 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use edgewright_guest::{ENTRY, INITRD_FOLDER, ORDER_ENTRY};
 use edgewright_model::Digest;
 
 use crate::config::kernel_arguments;
 use crate::folders::blocking;
 use crate::image::{CachedImage, directories, flatten, pull_layers};
 use crate::machine::{Programs, programs_archive};
+use crate::publish::ORDER_ARGUMENTS;
 use crate::{Context, VmError};
 
 const MIB: u64 = 1024 * 1024;
@@ -25,12 +27,31 @@ const ROOT_ID: &str = "6b1f0c2e-6d5a-4c0b-9a55-ed6e37196471";
 /// The time limit of one tool.
 const TOOL_TIMEOUT: Duration = Duration::from_mins(15);
 /// Version of how disks are made: part of their names.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// How the system of a disk is reached once it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// By the channel of QEMU.
+    ByChannel,
+    /// By a disk with its order, and by its console: on KubeVirt.
+    ByOrder,
+}
+
+impl Reached {
+    /// What runs before the image's own initramfs, and words for its kernel.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::ByChannel => (ENTRY, ""),
+            Self::ByOrder => (ORDER_ENTRY, ORDER_ARGUMENTS),
+        }
+    }
+}
 
 /// The disk of an image, made if it is not there.
 pub(crate) async fn disk(
     image: &CachedImage,
-    programs: Programs,
+    (programs, reached): (Programs, Reached),
     context: &Context,
 ) -> Result<PathBuf, VmError> {
     let Some(initramfs) = image.initramfs() else {
@@ -41,7 +62,9 @@ pub(crate) async fn disk(
         ));
     };
     let archive = programs_archive(programs, true);
-    let name = Digest::of([&VERSION.to_le_bytes()[..], &archive].concat());
+    let (entry, words) = reached.words();
+    let name =
+        Digest::of([&VERSION.to_le_bytes()[..], entry.as_bytes(), words.as_bytes(), &archive].concat());
     let target = image.folder().join(format!("uefi-{}.raw", name.short()));
     if tokio::fs::try_exists(&target).await.unwrap_or(false) {
         return Ok(target);
@@ -50,7 +73,7 @@ pub(crate) async fn disk(
         .prefix(".uefi-")
         .tempdir_in(image.folder())
         .map_err(VmError::io("create a folder in", image.folder()))?;
-    let work = Work { image, folder: new.path(), context };
+    let work = Work { image, reached, folder: new.path(), context };
     let disk = work.make(&archive, &initramfs).await?;
     tokio::fs::rename(&disk, &target).await.map_err(VmError::io("write", &target))?;
     Ok(target)
@@ -58,6 +81,7 @@ pub(crate) async fn disk(
 
 struct Work<'a> {
     image: &'a CachedImage,
+    reached: Reached,
     folder: &'a Path,
     context: &'a Context,
 }
@@ -110,9 +134,10 @@ impl Work<'_> {
         let folders = ["::/EFI", "::/EFI/BOOT", "::/loader", "::/loader/entries", "::/image"];
         let make = self.context.tools.command("mmd").args(["-i", &place]).args(folders);
         self.run(make, "write the EFI system partition").await?;
+        let (entry, words) = self.reached.words();
         let more = format!(
-            "rdinit=/edgewright/entry root=PARTUUID={ROOT_ID} rootfstype=ext4 rw rootwait rd.shell=0 \
-             rd.emergency=reboot"
+            "rdinit={INITRD_FOLDER}/{entry} root=PARTUUID={ROOT_ID} rootfstype=ext4 rw rootwait rd.shell=0 \
+             rd.emergency=reboot {words}"
         );
         let arguments = kernel_arguments(&self.image.facts.kernel.arguments, &more);
         let entry = format!(

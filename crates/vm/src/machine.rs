@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use edgewright_guest::{CHECKS, GUEST, INITRD_FOLDER, ROOT_DISK};
+use edgewright_guest::{CHECKS, ENTRY, GUEST, INITRD_FOLDER, ORDER_ENTRY, ROOT_DISK};
 use edgewright_process::{CancellationToken, CommandError, Finished, OwnedTask, ProcessContext, Stream};
 use tokio::sync::watch;
 
@@ -14,6 +14,7 @@ use crate::config::{Access, Boot, Description, Disk, GUEST_SOCKET, MONITOR_SOCKE
 use crate::console::Console;
 use crate::cpio::Archive;
 use crate::device::new_variables;
+use crate::disk::Reached;
 use crate::folders::blocking;
 use crate::tools::QEMU;
 use crate::{CachedImage, Context, Hardware, Profile, VmError, disk, qmp};
@@ -329,7 +330,7 @@ async fn boot(setup: &Setup<'_>, folder: &Path, context: &Context) -> Result<Boo
             Ok(Boot::Kernel { kernel: image.vmlinuz(), initrd, arguments, root: Some(image.root()) })
         }
         Profile::Uefi => {
-            let disk = disk::disk(image, setup.programs, context).await?;
+            let disk = disk::disk(image, (setup.programs, Reached::ByChannel), context).await?;
             let variables = folder.join("variables");
             new_variables(&variables, context).await?;
             let disk = Disk { path: disk, ..Disk::new(ROOT_DISK, Access::Discard) };
@@ -345,7 +346,9 @@ pub(crate) fn programs_archive(programs: Programs, is_added: bool) -> Vec<u8> {
     archive.file(&format!("{INITRD_FOLDER}/{GUEST}"), 0o755, programs.guest);
     archive.file(&format!("{INITRD_FOLDER}/{CHECKS}"), 0o755, programs.checks);
     if is_added {
-        archive.link(&format!("{INITRD_FOLDER}/entry"), GUEST);
+        for name in [ENTRY, ORDER_ENTRY] {
+            archive.link(&format!("{INITRD_FOLDER}/{name}"), GUEST);
+        }
     } else {
         archive.folder("dev");
         archive.character_device("dev/console", (5, 1));

@@ -137,7 +137,7 @@ fn has_triggers(shown: &str) -> bool {
         let value = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let is_set_up = value("ExecMainStatus=")
             .and_then(|status| status.parse().ok())
-            .is_none_or(|status| !OF_SYSTEMD.contains(&status));
+            .is_none_or(|status: u8| !OF_SYSTEMD.contains(&status));
         is_set_up && value("TriggeredBy=").is_some_and(|units| !units.is_empty())
     })
 }

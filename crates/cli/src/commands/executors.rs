@@ -70,7 +70,7 @@ impl Executors {
 
 /// What `runs` names is the cluster's, the rest this host's.
 fn mixed(local: Arc<dyn Executor>, cluster: Arc<dyn Executor>, runs: &[ClusterWork]) -> Arc<dyn Executor> {
-    let of_cluster: Vec<Lane> = runs.iter().filter_map(|work| work.lane()).collect();
+    let of_cluster: Vec<Lane> = runs.iter().flat_map(|work| work.lanes().iter().copied()).collect();
     if runs.contains(&ClusterWork::Jobs) {
         // A lane that starts no machine stays with its job.
         let stays = |lane: &Lane| *lane == Lane::Static || of_cluster.contains(lane);
@@ -116,7 +116,7 @@ fn cluster_settings(
         tools: JobTools::Printed(words(&[PROGRAM, "job", "tools"])),
         secrets: local.secrets.clone(),
         native: local.native.clone(),
-        lanes: kubernetes_lanes(table.runs.contains(&ClusterWork::Vm)),
+        lanes: kubernetes_lanes(table.runs.iter().flat_map(|work| work.lanes().iter().copied())),
         log: Arc::clone(&local.log),
         tasks,
     }
@@ -143,6 +143,8 @@ mod tests {
         assert_eq!([Lane::Static, Lane::Container, Lane::Vm].map(|lane| placed(&all, lane)), [2, 2, 1]);
         let machines = [ClusterWork::Jobs, ClusterWork::Vm];
         assert_eq!([Lane::Container, Lane::Vm].map(|lane| placed(&machines, lane)), [1, 2]);
+        let devices = [ClusterWork::Jobs, ClusterWork::Devices];
+        assert_eq!([Lane::Vm, Lane::Upgrade, Lane::Switch].map(|lane| placed(&devices, lane)), [1, 2, 2]);
         let jobs = [ClusterWork::Jobs];
         assert_eq!([Lane::Static, Lane::Container].map(|lane| placed(&jobs, lane)), [2, 1]);
         let tests = [ClusterWork::Container];

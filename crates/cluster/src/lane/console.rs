@@ -29,6 +29,10 @@ pub(super) struct Seen {
     pub(super) boot: Option<LaneFault>,
     /// Why the cluster ended it.
     pub(super) lost: Option<String>,
+    /// Why a device cannot continue.
+    pub(super) fault: Option<LaneFault>,
+    /// Whether a device runs what was installed on it.
+    pub(super) is_settled: bool,
 }
 
 impl Seen {
@@ -59,6 +63,12 @@ impl Pulse {
 /// The log of a machine.
 pub(super) struct MachineLog<'a, 's> {
     on_line: OnLine<'a>,
+    /// Receives what happens to a device.
+    note: &'s (dyn Fn(String) + Send + Sync),
+    /// Whether it may restart.
+    is_device: bool,
+    /// What a device is waited for, and what its agent reports.
+    waits_for: Option<(String, String)>,
     seen: &'s mut Seen,
     frames: Deframer,
     /// Records come twice: a frame may be damaged.
@@ -72,9 +82,26 @@ pub(super) struct MachineLog<'a, 's> {
 }
 
 impl<'a, 's> MachineLog<'a, 's> {
-    pub(super) fn new(on_line: OnLine<'a>, seen: &'s mut Seen, pulse: &'s Pulse) -> Self {
-        let (frames, known, wait) = (Deframer::default(), BTreeSet::new(), None);
-        Self { on_line, seen, frames, known, starts: 0, pulse, has_summary: false, is_complete: false, wait }
+    pub(super) fn new(
+        (on_line, note): (OnLine<'a>, &'s (dyn Fn(String) + Send + Sync)),
+        seen: &'s mut Seen,
+        pulse: &'s Pulse,
+        is_device: bool,
+    ) -> Self {
+        Self {
+            on_line,
+            note,
+            is_device,
+            waits_for: None,
+            seen,
+            frames: Deframer::default(),
+            known: BTreeSet::new(),
+            starts: 0,
+            pulse,
+            has_summary: false,
+            is_complete: false,
+            wait: None,
+        }
     }
 
     /// Whether all results are there.
@@ -85,11 +112,13 @@ impl<'a, 's> MachineLog<'a, 's> {
     /// Why the machine is over, although its QEMU may run on.
     pub(super) fn over(&self) -> Option<LaneFault> {
         let console = &self.seen.console;
-        let (stopped, reason) = if let Some(reason) = &console.panic {
+        let (stopped, reason) = if let Some(reason) = &console.panic
+            && !self.is_device
+        {
             (Stopped::Panicked(reason.clone()), None)
         } else if let Some(reason) = &console.fatal {
             (Stopped::NotStarted(reason.clone()), None)
-        } else if self.starts > 1 {
+        } else if self.starts > 1 && !self.is_device {
             (Stopped::Restarted, console.frozen.as_ref())
         } else {
             return None;
@@ -98,6 +127,14 @@ impl<'a, 's> MachineLog<'a, 's> {
         let reason = reason.map(|line| format!(": {line}")).unwrap_or_default();
         let memory = console.out_of_memory.as_ref().map(|line| format!(" ({line})")).unwrap_or_default();
         Some(LaneFault::of_image(format!("{stopped} {when}{reason}{memory}")))
+    }
+
+    /// The fault of a machine whose time is over.
+    pub(super) fn late(&self, seconds: u64) -> LaneFault {
+        LaneFault::of_image(match &self.waits_for {
+            Some((what, status)) => format!("the device did not {what} within {seconds}s: {status}"),
+            None => format!("the machine did not respond within {seconds}s{}", self.tail()),
+        })
     }
 
     /// The last lines of the console, for a message.
@@ -118,13 +155,23 @@ impl<'a, 's> MachineLog<'a, 's> {
         self.pulse.beat();
         match serde_json::from_str(record) {
             Ok(MachineLine::Alive { .. }) => {}
-            Ok(MachineLine::End) => self.is_complete = self.has_summary,
+            Ok(MachineLine::End) => self.is_complete = self.has_summary || self.seen.fault.is_some(),
             _ if !self.known.insert(Digest::of(record)) => {}
             Ok(MachineLine::Evidence { name, text }) => {
                 if let Some(name) = PIECES.into_iter().find(|piece| *piece == name) {
                     self.seen.pieces.push(Piece::text(name, text.into_bytes()));
                 }
             }
+            Ok(MachineLine::Note { text }) => {
+                self.waits_for = None;
+                (self.note)(text);
+            }
+            Ok(MachineLine::Waits { what, status }) => self.waits_for = Some((what, status)),
+            Ok(MachineLine::Settled) => {
+                self.waits_for = None;
+                self.seen.is_settled = true;
+            }
+            Ok(MachineLine::Fault { message }) => self.seen.fault = Some(LaneFault::of_image(message)),
             Ok(MachineLine::Boot { fault }) => self.seen.boot = fault.map(LaneFault::of_image),
             Err(_) => {
                 self.has_summary |= record.starts_with("{\"line\":\"summary\"");
@@ -149,6 +196,8 @@ impl Sink for MachineLog<'_, '_> {
                 if text.contains(STARTING) {
                     self.starts += 1;
                     self.pulse.beat();
+                    // Each start counts its frames from 0.
+                    self.frames = Deframer::default();
                 }
                 if !text.is_empty() {
                     self.seen.console.push(text);
@@ -173,14 +222,21 @@ mod tests {
     use super::*;
 
     fn read(lines: &[String]) -> (Vec<String>, bool, Option<String>, Seen) {
+        read_of(lines, false)
+    }
+
+    fn read_of(lines: &[String], is_device: bool) -> (Vec<String>, bool, Option<String>, Seen) {
         let (mut seen, pulse, mut found) = (Seen::default(), Pulse::default(), Vec::new());
+        let notes = Mutex::new(Vec::new());
+        let note = |text| notes.lock().unwrap().push(text);
         let mut on_line = |_: Stream, line: &str| found.push(line.to_owned());
-        let mut log = MachineLog::new(&mut on_line, &mut seen, &pulse);
+        let mut log = MachineLog::new((&mut on_line, &note), &mut seen, &pulse, is_device);
         log.begin();
         for line in lines {
             log.line(line);
         }
         let (is_complete, over) = (log.is_complete(), log.over().map(|fault| fault.message));
+        found.extend(notes.into_inner().unwrap());
         (found, is_complete, over, seen)
     }
 
@@ -224,5 +280,28 @@ mod tests {
         );
         let fatal = format!("{}find the disk", edgewright_lab::remote::FATAL);
         assert!(over(&[&fatal]).unwrap().starts_with("the image cannot be started: find the disk"));
+    }
+
+    #[test]
+    fn a_device_restarts_and_its_frames_begin_again() {
+        let boot = |records: &[&str]| -> Vec<String> {
+            let mut framer = Framer::default();
+            // Twice, as the guest prints it.
+            let start = [STARTING.to_owned(), STARTING.to_owned()];
+            start.into_iter().chain(records.iter().flat_map(|record| framer.lines(record))).collect()
+        };
+        let (one, two) = (r#"{"line":"note","text":"boot 1"}"#, r#"{"line":"note","text":"boot 2"}"#);
+        let (summary, end) = ("{\"line\":\"summary\"}", r#"{"line":"end"}"#);
+        let panic = "Kernel panic - not syncing: the successor".to_owned();
+        let lines =
+            [boot(&[one, one, r#"{"line":"settled"}"#]), vec![panic], boot(&[two, two, summary, end])]
+                .concat();
+        let (found, is_complete, over, seen) = read_of(&lines, true);
+        assert_eq!((is_complete, over, seen.is_settled), (true, None, true));
+        assert_eq!(found, [summary, "boot 1", "boot 2"]);
+        let fault = r#"{"line":"fault","message":"the device went back"}"#;
+        let (_, is_complete, _, seen) = read_of(&boot(&[fault, end]), true);
+        assert!(is_complete && !seen.is_settled);
+        assert_eq!(seen.fault.unwrap().message, "the device went back");
     }
 }

@@ -10,8 +10,9 @@ use edgewright_lab::Piece;
 use edgewright_lab::machine::{
     BoxFuture, LaneFault, Machine, MachineFacts, MachineState, OnLine, RunnerEnd, Start,
 };
-use edgewright_lab::remote::{BootLimits, pack};
-use edgewright_model::order::JobRequest;
+use edgewright_lab::remote::{BootLimits, blame_installed, device_order, installed, pack};
+use edgewright_model::error::Chain;
+use edgewright_model::order::{JobRequest, LaneOrder, ManifestRef};
 use edgewright_model::outcome::JobEvent;
 use edgewright_process::{CancellationToken, Ended};
 use k8s_openapi::api::core::v1::Pod;
@@ -20,20 +21,21 @@ use tokio::time::{Instant, timeout};
 
 use super::console::{MachineLog, Pulse, Seen};
 use super::on_cluster::{OnCluster, give_order, leave, not_started, scheduled};
-use super::vmi::{Hardware, vmi};
+use super::vmi::{Boot, Hardware, vmi};
 use crate::claims::Claim;
 use crate::executor::Inner;
 use crate::follow::{Followed, Target, follow};
 use crate::stage::{self, End, Stage};
 use crate::vmi::{CONSOLE, Vmi, has_kvm, is_launcher_of};
 
-/// The name of this kind of machine in verdicts.
-pub(crate) const PROFILE: &str = "kubevirt";
 /// The factor on time limits where processors are emulated: a nested machine is measured nowhere.
 const EMULATED_FACTOR: f64 = 10.0;
 /// How long launcher, kernel and initramfs may take until our first process runs, before scaling.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a machine may be silent: it gives a sign of life each 15 seconds, on hosts that are busy.
+/// The same with firmware, boot loader and the image's own initramfs.
+const FIRMWARE_ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a machine may be silent: it gives a sign of life each 15 seconds, on hosts that are busy. A
+/// device that restarts may be silent for as long as a start takes, if that is more.
 const SILENCE: Duration = Duration::from_mins(3);
 /// How often it is looked for.
 const GLANCE: Duration = Duration::from_secs(5);
@@ -42,11 +44,21 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long the check runner waits for that before it begins, before scaling.
 const SETTLING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What is tested.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) order: &'a LaneOrder,
+    pub(crate) manifest: &'a ManifestRef,
+    /// Receives the job's log.
+    pub(crate) events: &'a mpsc::Sender<JobEvent>,
+}
+
 /// A machine of a lane.
 #[derive(Debug)]
 pub(crate) struct KubeVirtMachine<'a> {
     inner: &'a Inner,
     request: &'a JobRequest,
+    subject: Subject<'a>,
     /// The machine of the digest; or why the image cannot be one.
     hardware: &'a Result<Hardware, LaneFault>,
     cancel: &'a CancellationToken,
@@ -63,16 +75,51 @@ impl<'a> KubeVirtMachine<'a> {
     pub(crate) fn new(
         inner: &'a Inner,
         request: &'a JobRequest,
-        hardware: &'a Result<Hardware, LaneFault>,
+        (subject, hardware): (Subject<'a>, &'a Result<Hardware, LaneFault>),
         cancel: &'a CancellationToken,
         claim: Claim,
     ) -> Self {
         let (claim, seen) = (Some(claim), Mutex::default());
-        Self { inner, request, hardware, cancel, claim, vmi: None, emulated: false, fault: None, seen }
+        Self {
+            inner,
+            request,
+            subject,
+            hardware,
+            cancel,
+            claim,
+            vmi: None,
+            emulated: false,
+            fault: None,
+            seen,
+        }
     }
 
     fn name(&self) -> String {
         self.claim.as_ref().map(|claim| claim.attempt().name()).unwrap_or_default()
+    }
+
+    fn boot(&self) -> Option<&Boot> {
+        Some(&self.hardware.as_ref().ok()?.boot)
+    }
+
+    /// How long its first process may take to print.
+    fn answer_timeout(&self) -> Duration {
+        let limit = match self.boot() {
+            Some(Boot::Firmware | Boot::Device { .. }) => FIRMWARE_ANSWER_TIMEOUT,
+            _ => ANSWER_TIMEOUT,
+        };
+        limit.mul_f64(self.facts().scale)
+    }
+
+    /// A fault of the image that is not the candidate's: the device has not come as far as the update.
+    fn blamed(&self, fault: LaneFault, is_settled: bool) -> LaneFault {
+        let Subject { order, manifest, .. } = self.subject;
+        match installed(order, manifest) {
+            Some(installed) if order.lane.is_update() && !is_settled => {
+                blame_installed(fault, &installed, &manifest.digest)
+            }
+            _ => fault,
+        }
     }
 
     async fn order(&self, order: &[u8], within: Duration) -> Result<(), LaneFault> {
@@ -80,12 +127,21 @@ impl<'a> KubeVirtMachine<'a> {
         let settling = SETTLING_TIMEOUT.mul_f64(scale).min(within / 4);
         let limits = BootLimits { settling, boot: BOOT_TIMEOUT.mul_f64(scale).min(within) };
         let machines = &self.inner.cluster.machines;
-        give_order(self.inner, machines, self.vmi.as_ref(), pack(order, limits)).await
+        let packed = match self.boot() {
+            Some(Boot::Device { target }) => {
+                let Subject { order: lane, manifest, .. } = self.subject;
+                let order = device_order((lane, manifest), order, (target.clone(), within));
+                pack(&order.map_err(|error| LaneFault::of_host(Chain(&error).to_string()))?, limits)
+            }
+            _ => pack(order, limits),
+        };
+        give_order(self.inner, machines, self.vmi.as_ref(), packed).await
     }
 
     /// Ends when a machine that runs has given no sign of life for too long; gives what it did not do.
     async fn silence(&self, name: &str, pulse: &Pulse) -> String {
-        let start = ANSWER_TIMEOUT.mul_f64(self.facts().scale);
+        let start = self.answer_timeout();
+        let silence = if self.subject.order.lane.is_update() { SILENCE.max(start) } else { SILENCE };
         let mut heard = Instant::now();
         loop {
             tokio::time::sleep(GLANCE).await;
@@ -101,11 +157,55 @@ impl<'a> KubeVirtMachine<'a> {
                 None if heard.elapsed() >= start => {
                     return format!("did not start its system within {}s", start.as_secs());
                 }
-                Some(last) if last.max(heard).elapsed() >= SILENCE => {
-                    return format!("gave no sign of life for {}s", SILENCE.as_secs());
+                Some(last) if last.max(heard).elapsed() >= silence => {
+                    return format!("gave no sign of life for {}s", silence.as_secs());
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Reads the console until all results are there, or the machine is over.
+    async fn follow(&self, seen: &mut Seen, within: Duration, on_line: OnLine<'_>) -> RunnerEnd {
+        let name = self.name();
+        let pulse = Pulse::default();
+        let is_device = self.subject.order.lane.is_update();
+        let note = |line: String| drop(self.subject.events.try_send(JobEvent::Log { line }));
+        let mut log = MachineLog::new((on_line, &note), seen, &pulse, is_device);
+        let stage = || machine_stage(self.inner, &name);
+        let target = Target { container: CONSOLE, stage: &stage, within, to_its_end: false };
+        let machines = &self.inner.cluster.machines;
+        let followed = tokio::select! {
+            () = self.cancel.cancelled() => return RunnerEnd::Cancelled,
+            followed = timeout(within, follow(machines, &target, &mut log)) => followed.ok(),
+            why = self.silence(&name, &pulse) => {
+                let message = format!("the machine {why}{}", log.tail());
+                return RunnerEnd::Failed(LaneFault::of_image(message));
+            }
+        };
+        let (wait, is_complete, tail) = (log.wait.take(), log.is_complete(), log.tail());
+        if let Some(fault) = log.over().filter(|_| !is_complete) {
+            return RunnerEnd::Failed(fault);
+        }
+        let late = log.late(within.as_secs());
+        if let Some(fault) = seen.fault.take().filter(|_| is_complete) {
+            return RunnerEnd::Failed(fault);
+        }
+        match followed {
+            _ if is_complete => RunnerEnd::Ended(Ended::Code(0)),
+            Some(Followed::Ended(End::Infrastructure(why))) => lost(seen, why),
+            Some(Followed::Gone) => lost(seen, "it was removed by another client".to_owned()),
+            Some(Followed::NeverStarted(wait)) => lost(seen, not_started(wait)),
+            Some(Followed::Ended(End::Refused(why))) => RunnerEnd::Failed(LaneFault::of_host(why)),
+            Some(Followed::Ended(_)) => {
+                let message = format!("the machine powered itself off before the checks were done{tail}");
+                RunnerEnd::Failed(LaneFault::of_image(message))
+            }
+            Some(Followed::Done | Followed::TooLong) => RunnerEnd::Failed(late),
+            None => RunnerEnd::Failed(match wait {
+                Some(wait) => LaneFault::of_host(format!("the machine {wait}")),
+                None => late,
+            }),
         }
     }
 }
@@ -153,7 +253,8 @@ impl Machine for KubeVirtMachine<'_> {
     fn facts(&self) -> MachineFacts {
         let (scale, accelerator) = if self.emulated { (EMULATED_FACTOR, "tcg") } else { (1.0, "kvm") };
         let runner = self.inner.settings.runner.clone();
-        MachineFacts { profile: PROFILE, scale, accelerator: Some(accelerator), runner }
+        let profile = self.subject.order.vm.unwrap_or_default().kubevirt_name(self.subject.order.lane);
+        MachineFacts { profile, scale, accelerator: Some(accelerator), runner }
     }
 
     fn start<'s>(&'s mut self, _start: Start<'s>) -> BoxFuture<'s, Result<(), LaneFault>> {
@@ -170,43 +271,11 @@ impl Machine for KubeVirtMachine<'_> {
             if let Err(fault) = self.order(&order, within).await {
                 return RunnerEnd::Failed(fault);
             }
-            let name = self.name();
             let mut seen = self.seen.lock().await;
-            let pulse = Pulse::default();
-            let mut log = MachineLog::new(on_line, &mut seen, &pulse);
-            let stage = || machine_stage(self.inner, &name);
-            let target = Target { container: CONSOLE, stage: &stage, within, to_its_end: false };
-            let machines = &self.inner.cluster.machines;
-            let followed = tokio::select! {
-                () = self.cancel.cancelled() => return RunnerEnd::Cancelled,
-                followed = timeout(within, follow(machines, &target, &mut log)) => followed.ok(),
-                why = self.silence(&name, &pulse) => {
-                    let message = format!("the machine {why}{}", log.tail());
-                    return RunnerEnd::Failed(LaneFault::of_image(message));
-                }
-            };
-            let (wait, is_complete, tail) = (log.wait.take(), log.is_complete(), log.tail());
-            if let Some(fault) = log.over().filter(|_| !is_complete) {
-                return RunnerEnd::Failed(fault);
-            }
-            let late = || {
-                LaneFault::of_image(format!("the machine did not respond within {}s{tail}", within.as_secs()))
-            };
-            match followed {
-                _ if is_complete => RunnerEnd::Ended(Ended::Code(0)),
-                Some(Followed::Ended(End::Infrastructure(why))) => lost(&mut seen, why),
-                Some(Followed::Gone) => lost(&mut seen, "it was removed by another client".to_owned()),
-                Some(Followed::NeverStarted(wait)) => lost(&mut seen, not_started(wait)),
-                Some(Followed::Ended(End::Refused(why))) => RunnerEnd::Failed(LaneFault::of_host(why)),
-                Some(Followed::Ended(_)) => {
-                    let message = format!("the machine powered itself off before the checks were done{tail}");
-                    RunnerEnd::Failed(LaneFault::of_image(message))
-                }
-                Some(Followed::Done | Followed::TooLong) => RunnerEnd::Failed(late()),
-                None => RunnerEnd::Failed(match wait {
-                    Some(wait) => LaneFault::of_host(format!("the machine {wait}")),
-                    None => late(),
-                }),
+            let end = self.follow(&mut seen, within, on_line).await;
+            match end {
+                RunnerEnd::Failed(fault) => RunnerEnd::Failed(self.blamed(fault, seen.is_settled)),
+                end => end,
             }
         })
     }

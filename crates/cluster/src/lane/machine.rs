@@ -229,8 +229,8 @@ impl<'a, 's> PodLog<'a, 's> {
                     self.seen.pieces.push(Piece::text(name, text.into_bytes()));
                 }
             }
-            // Pods do not boot, and the cluster knows whether they run.
-            Ok(MachineLine::Boot { .. } | MachineLine::Alive { .. }) => {}
+            // Pods do not boot and are no devices, and the cluster knows whether they run.
+            Ok(_) => {}
             Err(_) => {
                 self.has_summary |= record.starts_with("{\"line\":\"summary\"");
                 (self.on_line)(Stream::Stdout, record);

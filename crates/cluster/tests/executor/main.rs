@@ -44,7 +44,7 @@ impl Server {
 
     /// Its lanes are Pods.
     fn testing_in_pods(fake: &Fake, registry: JobRegistry) -> Self {
-        Self::with(fake, registry, |settings| settings.lanes = edgewright_cluster::kubernetes_lanes(false))
+        Self::with(fake, registry, |settings| settings.lanes = edgewright_cluster::kubernetes_lanes([]))
     }
 
     fn with(fake: &Fake, registry: JobRegistry, change: impl FnOnce(&mut ClusterSettings)) -> Self {

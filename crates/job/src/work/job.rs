@@ -98,12 +98,14 @@ impl Job<'_> {
             hint: None,
             output: Vec::new(),
         };
-        let Base::Manifest(base) = &task.base else {
+        let (Base::Manifest(base), Some(lane)) = (&task.base, task.lanes.first()) else {
             let fault = LaneFault::of_host("the order has no image to make a machine of".to_owned());
             return JobOutcome { failure: Some(failed(fault)), ..outcome };
         };
         let begun = Instant::now();
-        match edgewright_lab::publish_machine(base, &self.lab_context().await).await {
+        let report = |event| self.reporter.report(event);
+        let published = edgewright_lab::publish_machine(lane, base, &self.lab_context().await, &report).await;
+        match published {
             Ok(Published { manifest, manifest_size, image_size }) => {
                 let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let (key, tools, kept) = (base.digest.clone(), ToolVersions::default(), None);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use edgewright_checks::device::{Seen, Status};
 use edgewright_model::error::Chain;
 use edgewright_vm::device::{self, Device as Setup};
 use edgewright_vm::machine::{NoAnswer, Stopped};
@@ -9,7 +10,6 @@ use edgewright_vm::{Machine as Vm, Network};
 
 use super::guest;
 use super::machine::Device;
-use super::status::Status;
 use crate::evidence::keep_end;
 use crate::machine::{LaneFault, Machine as _};
 use crate::vm::machine::{UEFI_ANSWER_TIMEOUT, fault, vm_context};
@@ -18,13 +18,6 @@ use crate::vm::machine::{UEFI_ANSWER_TIMEOUT, fault, vm_context};
 const MAX_BOOTS: u32 = 12;
 /// The pause between two looks at the agent's state: each is a program on an emulated processor.
 const PAUSE: Duration = Duration::from_secs(3);
-
-/// What a status means to someone who waits for one.
-pub(super) enum Seen {
-    Reached,
-    NotYet,
-    Failed(String),
-}
 
 impl Device<'_> {
     /// Switches the device on until it answers. While it updates it may restart before that.

@@ -17,7 +17,7 @@ use edgewright_provision::{DiskOrder, Format, ProvisionError, Workshop, make_dis
 use edgewright_vm::folders::{Claim, Folders, Held, Limits};
 use edgewright_vm::{Acceleration, Source};
 
-use super::settings;
+use super::settings::{self, Led};
 use crate::lane::{Events, LabContext};
 use crate::machine::LaneFault;
 use crate::vm::machine::{self as vm, vm_context};
@@ -49,16 +49,20 @@ impl InstalledDisk {
 struct Wanted<'a> {
     image: &'a ManifestRef,
     size: u64,
+    led: Led,
     output: PathBuf,
 }
 
 /// The installed disks of a work folder.
 #[derive(Debug)]
-pub(super) struct Disks(Folders);
+pub(super) struct Disks {
+    folders: Folders,
+    led: Led,
+}
 
 impl Disks {
-    pub(super) const fn new(folder: PathBuf) -> Self {
-        Self(Folders::new(folder, CACHE_LIMITS, is_made))
+    pub(super) const fn new(folder: PathBuf, led: Led) -> Self {
+        Self { folders: Folders::new(folder, CACHE_LIMITS, is_made), led }
     }
 
     /// The disk with an image, made if it is not there. A process that makes the same is waited for.
@@ -70,11 +74,11 @@ impl Disks {
         events: Events<'_>,
     ) -> Result<InstalledDisk, LaneFault> {
         let size = size(image, context).await?;
-        let claim = self.0.claim(&key(&image.digest, size), context.processes.cancel()).await;
+        let claim = self.folders.claim(&key(&image.digest, size, self.led), context.processes.cancel()).await;
         let held = match claim.map_err(|error| vm::fault(&error))? {
             Claim::Found(held) => held,
             Claim::Make(new) => {
-                let wanted = Wanted { image, size, output: new.path().join(DISK) };
+                let wanted = Wanted { image, size, led: self.led, output: new.path().join(DISK) };
                 make(&wanted, context, acceleration, events).await?;
                 new.finish().await.map_err(|error| vm::fault(&error))?
             }
@@ -100,7 +104,7 @@ async fn make(
         format: Format::Raw,
         target_disk: None,
         output: wanted.output.clone(),
-        device: settings::settings(),
+        device: settings::settings(wanted.led),
     };
     let own = vm_context(context);
     let cache = context.vm.cache();
@@ -111,9 +115,9 @@ async fn make(
 }
 
 /// The name of a disk: of all that it is made from.
-fn key(image: &Digest, size: u64) -> String {
+fn key(image: &Digest, size: u64, led: Led) -> String {
     let version = settings::VERSION;
-    let device = Digest::of(settings::settings());
+    let device = Digest::of(settings::settings(led));
     Digest::of(format!("{version}\n{image}\n{size}\n{device}\n")).hex().to_owned()
 }
 
@@ -159,8 +163,9 @@ mod tests {
         assert_eq!(rounded(0), LEAST_BYTES);
         assert_eq!(rounded(GIB), 12 * GIB);
         assert_eq!(rounded(u64::MAX), edgewright_provision::order::MAX_DISK_BYTES);
-        let one = key(&Digest::of("one"), GIB);
-        assert_ne!(one, key(&Digest::of("two"), GIB));
-        assert_ne!(one, key(&Digest::of("one"), 2 * GIB));
+        let one = key(&Digest::of("one"), GIB, Led::ByHost);
+        assert_ne!(one, key(&Digest::of("two"), GIB, Led::ByHost));
+        assert_ne!(one, key(&Digest::of("one"), 2 * GIB, Led::ByHost));
+        assert_ne!(one, key(&Digest::of("one"), GIB, Led::ByItself));
     }
 }

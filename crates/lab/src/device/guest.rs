@@ -2,40 +2,13 @@
 
 use std::time::Duration;
 
+use edgewright_checks::device::{LEAVE, MISSING, Status};
 use edgewright_guest::frame::Program;
 use edgewright_process::Stream;
 use edgewright_vm::{Channel, ChannelError};
 
-use super::status::Status;
-
 /// The most that is kept of an answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
-
-/// Leaves a mark in `/var`, a new file in `/etc`, and an edit in a file that the image has there. `$1` is
-/// their text.
-const LEAVE: &str = r#"
-set -eu
-mkdir -p /var/lib/edgewright-lane
-printf '%s\n' "$1" > /var/lib/edgewright-lane/mark
-printf '%s\n' "$1" > /etc/edgewright-lane.mark
-for file in /etc/profile /etc/bash.bashrc /etc/bashrc /etc/issue /etc/motd /etc/hosts /etc/services; do
-    if [ -f "$file" ] && [ ! -L "$file" ]; then
-        printf '\n# %s\n' "$1" >> "$file"
-        printf '%s' "$file" > /var/lib/edgewright-lane/edited
-        break
-    fi
-done
-sync
-"#;
-
-/// Prints what is not as [`LEAVE`] left it, one path in a line.
-const MISSING: &str = r#"
-has() { case "$(cat "$1" 2>/dev/null || true)" in *"$2"*) ;; *) echo "$1" ;; esac; }
-has /var/lib/edgewright-lane/mark "$1"
-has /etc/edgewright-lane.mark "$1"
-file=$(cat /var/lib/edgewright-lane/edited 2>/dev/null || true)
-[ -z "$file" ] || has "$file" "$1"
-"#;
 
 /// What a program printed, and how it ended.
 #[derive(Debug, Default)]

@@ -6,18 +6,18 @@ use edgewright_model::spec::Lane;
 
 /// The way of a device in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Journey {
+pub(crate) struct Journey {
     /// What is on its disk.
-    pub(super) installed: ManifestRef,
+    pub(crate) installed: ManifestRef,
     /// What it is offered then.
-    pub(super) offer: Offer,
+    pub(crate) offer: Offer,
     /// Whether the checks run before it takes the offer: they are the candidate's.
-    pub(super) checks_first: bool,
+    pub(crate) checks_first: bool,
 }
 
 /// What a device is offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(crate) enum Offer {
     /// An image: it must stay on it.
     Image(ManifestRef),
     /// A successor of the installed image that cannot become good: it must come back by itself.
@@ -28,7 +28,7 @@ pub(super) enum Offer {
 
 impl Journey {
     /// The way in a lane; the reason where there is none.
-    pub(super) fn of(
+    pub(crate) fn of(
         lane: Lane,
         candidate: &ManifestRef,
         from: Option<&ManifestRef>,
@@ -55,7 +55,7 @@ impl Journey {
     }
 
     /// The digest that runs at the end.
-    pub(super) const fn ends_on(&self) -> &Digest {
+    pub(crate) const fn ends_on(&self) -> &Digest {
         match &self.offer {
             Offer::Image(image) => &image.digest,
             Offer::Bad | Offer::Nothing => &self.installed.digest,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use edgewright_checks::device::Seen;
 use edgewright_model::Digest;
 use edgewright_model::order::LaneOrder;
 use edgewright_model::outcome::{FailureKind, JobEvent};
@@ -10,11 +11,11 @@ use edgewright_model::spec::Check;
 use edgewright_vm::device;
 use edgewright_vm::{Accelerator, Channel};
 
-use super::boots::Seen;
 use super::disk::{Disks, InstalledDisk};
 use super::guest;
 use super::journey::Journey;
 use super::registry::Registry;
+use super::settings::Led;
 use crate::evidence::{Piece, bound};
 use crate::lane::LabContext;
 use crate::machine::{BoxFuture, LaneFault, Machine, MachineFacts, MachineState, OnLine, RunnerEnd, Start};
@@ -95,9 +96,9 @@ impl<'c> Device<'c> {
         ASK_TIMEOUT.mul_f64(self.machine.acceleration.factor)
     }
 
-    /// The checks that are published with an image: those of the order are the candidate's.
+    /// The checks that are published with an image.
     pub(super) fn checks_of(&self, image: &Digest, candidate: &Digest) -> &'c [Check] {
-        if image == candidate { &self.order.checks } else { &[] }
+        checks_of(self.order, image, candidate)
     }
 
     /// Installs, boots, and updates, unless the checks come first.
@@ -105,21 +106,8 @@ impl<'c> Device<'c> {
         self.deadline = Instant::now() + start.within;
         let candidate = start.manifest.digest.clone();
         let settled = self.settle_in(&candidate).await;
-        settled.map_err(|fault| self.blame(fault, &candidate))?;
+        settled.map_err(|fault| blame(fault, &self.journey.installed.digest, &candidate))?;
         if self.journey.checks_first { Ok(()) } else { self.travel(&candidate).await }
-    }
-
-    /// A released image that does not work is not the candidate's fault.
-    fn blame(&self, fault: LaneFault, candidate: &Digest) -> LaneFault {
-        if self.journey.installed.digest == *candidate || fault.kind != FailureKind::Image {
-            return fault;
-        }
-        let released = self.journey.installed.digest.short();
-        LaneFault::of_host(format!(
-            "the released image {released}: {} (if it cannot start at all, switch the lane off until another is \
-             released)",
-            fault.message
-        ))
     }
 
     /// Installs the first image, boots it, and leaves what must be kept.
@@ -167,7 +155,7 @@ impl<'c> Device<'c> {
         let registry = Registry::serve(context.client.clone(), folder.path());
         let image = self.journey.installed.clone();
         registry.offer(&image, self.checks_of(&image.digest, candidate)).await?;
-        let disks = Disks::new(context.vm.folder().join("disks"));
+        let disks = Disks::new(context.vm.folder().join("disks"), Led::ByHost);
         let begun = Instant::now();
         let events = self.machine.events;
         let installed = disks.open(&image, context, &mut self.machine.acceleration, events).await?;
@@ -182,6 +170,24 @@ impl<'c> Device<'c> {
         made.await.map_err(|error| fault(&error))?;
         Ok(World { registry, disk, variables, programs, _installed: installed, folder })
     }
+}
+
+/// The checks that are published with an image: those of the order are the candidate's.
+pub(super) fn checks_of<'o>(order: &'o LaneOrder, image: &Digest, candidate: &Digest) -> &'o [Check] {
+    if image == candidate { &order.checks } else { &[] }
+}
+
+/// A released image that does not work is not the candidate's fault.
+pub(crate) fn blame(fault: LaneFault, installed: &Digest, candidate: &Digest) -> LaneFault {
+    if installed == candidate || fault.kind != FailureKind::Image {
+        return fault;
+    }
+    let released = installed.short();
+    LaneFault::of_host(format!(
+        "the released image {released}: {} (if it cannot start at all, switch the lane off until another is \
+         released)",
+        fault.message
+    ))
 }
 
 impl Machine for Device<'_> {

@@ -14,20 +14,20 @@
 //! | `settings` | what a device is given when it is installed |
 //! | `successor` | an image that cannot become good |
 //! | `registry` | what the device is offered |
-//! | `status` | what the agent reports about its device, pure |
 //! | `guest` | what is asked and done in the device |
 //! | `machine` | the device as the machine of a lane |
 //! | `boots` | its boots, and what is waited for in them |
 //! | `travel` | from one image to the other |
+//! | `publish` | a device that leads itself, for KubeVirt |
 
 mod boots;
 mod disk;
 mod guest;
-mod journey;
+pub(crate) mod journey;
 mod machine;
+pub(crate) mod publish;
 mod registry;
 mod settings;
-mod status;
 mod successor;
 mod travel;
 
@@ -45,6 +45,7 @@ use crate::profile;
 use crate::vm::machine::{VmMachine, fault, vm_context};
 use journey::Journey;
 use machine::Device;
+pub(crate) use machine::blame;
 
 /// What makes an image a device that updates itself: the service of the agent.
 const AGENT: &str = "/usr/lib/systemd/system/edgewright-agent.service";
@@ -69,21 +70,10 @@ pub(crate) async fn run(
         Err(fault) => return (Findings::stopped(fault), lane, nowhere),
     };
     let stopped = |fault| (Findings::stopped(fault), lane.clone(), nowhere.clone());
-    match missing(manifest, context).await {
+    match obstacle(order, manifest, context).await {
         Ok(None) => {}
-        Ok(Some(why)) => return stopped(no_device(order.lane, &why)),
+        Ok(Some(reason)) => return (skipped(order.lane, reason, events), lane, nowhere),
         Err(fault) => return stopped(fault),
-    }
-    if let Some(from) = &order.from {
-        match missing(from, context).await {
-            Ok(None) => {}
-            Ok(Some(why)) => {
-                let reason =
-                    format!("what is released ({}) cannot update itself: {why}", from.digest.short());
-                return (skipped(order.lane, reason, events), lane, nowhere);
-            }
-            Err(fault) => return stopped(fault),
-        }
     }
     let mut device = Device::new(machine, journey, order);
     let findings =
@@ -91,8 +81,22 @@ pub(crate) async fn run(
     (findings, lane, profile::recorded_on(Some(device.facts())))
 }
 
+/// Why a lane is skipped: what is released cannot update itself. An error: the candidate cannot.
+async fn obstacle(
+    order: &LaneOrder,
+    manifest: &ManifestRef,
+    context: &LabContext,
+) -> Result<Option<String>, LaneFault> {
+    if let Some(why) = missing(manifest, context).await? {
+        return Err(no_device(order.lane, &why));
+    }
+    let Some(from) = &order.from else { return Ok(None) };
+    let why = missing(from, context).await?;
+    Ok(why.map(|why| format!("what is released ({}) cannot update itself: {why}", from.digest.short())))
+}
+
 /// A lane that has nothing to do passes, with the reason at every check.
-fn skipped(lane: Lane, reason: String, events: Events<'_>) -> Findings {
+pub(crate) fn skipped(lane: Lane, reason: String, events: Events<'_>) -> Findings {
     events(JobEvent::Log { line: format!("lane `{lane}` skipped: {reason}") });
     Findings::skipped(reason)
 }

@@ -13,6 +13,7 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
+use edgewright_checks::device::{BLOBS, MANIFESTS, OFFER, Offer, REFERRERS, TYPE};
 use edgewright_model::Digest;
 use edgewright_model::error::Chain;
 use edgewright_model::order::ManifestRef;
@@ -31,7 +32,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio_util::io::ReaderStream;
 
-use super::settings::{REPOSITORY, TAG};
+use super::settings::{ADDRESS, REPOSITORY, TAG};
 use super::successor::Successor;
 use crate::machine::LaneFault;
 
@@ -127,6 +128,13 @@ impl Registry {
         Ok(())
     }
 
+    /// Writes all that is offered into a folder, which exists and is empty, for the check runner to offer.
+    pub(super) async fn lay(&self, folder: &Path) -> Result<(), LaneFault> {
+        self.shared.lay(folder).await.map_err(|reason| {
+            LaneFault::of_host(format!("cannot write what the device is offered: {reason}"))
+        })
+    }
+
     /// Offers a successor of an image that was offered before.
     pub(super) fn offer_successor(&self, successor: &Successor, checks: &[Check]) {
         let Ok(config) = image::config(&successor.manifest.bytes) else { return };
@@ -171,6 +179,44 @@ impl Shared {
         for manifest in [manifest, artifact] {
             content.manifests.insert(manifest.digest.clone(), manifest);
         }
+    }
+
+    async fn lay(&self, folder: &Path) -> Result<(), String> {
+        let (tag, manifests, blobs, referrers) = {
+            let content = self.content();
+            let digest = content.tag.clone().ok_or("nothing is offered")?;
+            (digest, content.manifests.clone(), content.blobs.clone(), content.referrers.clone())
+        };
+        let write = async |path: PathBuf, bytes: &[u8]| {
+            tokio::fs::write(&path, bytes).await.map_err(|error| format!("{}: {error}", path.display()))
+        };
+        for kind in [MANIFESTS, REFERRERS, BLOBS] {
+            let path = folder.join(kind);
+            tokio::fs::create_dir(&path).await.map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        for (digest, manifest) in &manifests {
+            let path = folder.join(MANIFESTS).join(digest.hex());
+            write(path.with_extension(TYPE), manifest.media_type.as_bytes()).await?;
+            write(path, &manifest.bytes).await?;
+            let found = referrers.get(digest).map(Vec::as_slice).unwrap_or_default();
+            write(folder.join(REFERRERS).join(digest.hex()), &image::index_of(found)).await?;
+        }
+        for (digest, place) in &blobs {
+            let path = folder.join(BLOBS).join(digest.hex());
+            let from = match place {
+                Place::Memory(bytes) => {
+                    write(path, bytes).await?;
+                    continue;
+                }
+                Place::File(from) => from.clone(),
+                Place::Registry(repository) => self.fetch(repository, digest).await?,
+            };
+            tokio::fs::copy(&from, &path).await.map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        let (repository, tag_name) = (REPOSITORY.to_owned(), TAG.to_owned());
+        let offer = Offer { address: ADDRESS.to_owned(), repository, tag: tag_name, digest: tag };
+        // A plain struct of strings always serialises.
+        write(folder.join(OFFER), &serde_json::to_vec(&offer).unwrap_or_default()).await
     }
 
     async fn respond(&self, request: &Parts) -> Response<Body> {

@@ -2,16 +2,15 @@
 
 use std::time::Instant;
 
+use edgewright_checks::device::{Status, arrived};
 use edgewright_model::Digest;
 use edgewright_model::error::Chain;
 use edgewright_vm::ChannelError;
 use edgewright_vm::forward::forward;
 
-use super::boots::Seen;
 use super::journey::Offer;
 use super::machine::Device;
 use super::settings::ADDRESS;
-use super::status::Status;
 use super::{guest, successor};
 use crate::machine::LaneFault;
 
@@ -83,45 +82,5 @@ impl Device<'_> {
         }
         let reason = status.as_ref().and_then(Status::problem).unwrap_or_else(|| answer.last_error());
         Err(LaneFault::of_image(format!("the agent does not take the update: {reason}")))
-    }
-}
-
-/// Whether a device is where its update must end.
-fn arrived(status: &Status, ends_on: &Digest, target: &Digest, is_bad: bool) -> Seen {
-    match (status.failed(target), is_bad) {
-        (Some(_), true) | (None, false) if status.rests_on(ends_on) => Seen::Reached,
-        (Some(reason), false) => Seen::Failed(format!("the device went back to the image before: {reason}")),
-        (None, true) if status.rests_on(target) => {
-            Seen::Failed("the device kept a successor whose boot fails: nothing brought it back".to_owned())
-        }
-        _ => Seen::NotYet,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(booted: &Digest, failed: Option<&Digest>) -> Status {
-        let failed =
-            failed.map(|digest| format!(r#"{{"digest":"{digest}","reason":{{"kind":"fell_back"}}}}"#));
-        let text = format!(
-            r#"{{"state":{{"state":"confirmed"}},"is_running":true,"deployments":{{"booted":{{"digest":"{booted}"}}}},
-                 "failed":[{}]}}"#,
-            failed.unwrap_or_default()
-        );
-        Status::parse(&text).unwrap()
-    }
-
-    #[test]
-    fn a_device_arrives_where_its_lane_ends() {
-        let (good, next) = (Digest::of("good"), Digest::of("next"));
-        let arrived = |status: &Status, ends_on, is_bad| arrived(status, ends_on, &next, is_bad);
-        assert!(matches!(arrived(&status(&good, None), &next, false), Seen::NotYet));
-        assert!(matches!(arrived(&status(&next, None), &next, false), Seen::Reached));
-        assert!(matches!(arrived(&status(&good, Some(&next)), &next, false), Seen::Failed(_)));
-        assert!(matches!(arrived(&status(&good, None), &good, true), Seen::NotYet));
-        assert!(matches!(arrived(&status(&next, None), &good, true), Seen::Failed(_)));
-        assert!(matches!(arrived(&status(&good, Some(&next)), &good, true), Seen::Reached));
     }
 }

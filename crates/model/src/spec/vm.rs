@@ -41,6 +41,12 @@ impl VmSpec {
     const DIRECT: &str = "vm-direct";
     const UEFI: &str = "vm-uefi";
     const DEVICE: &str = "device-uefi";
+    /// What KubeVirt starts by default, with whatever memory.
+    pub const KUBEVIRT: &str = "kubevirt";
+    /// The same by UEFI firmware.
+    pub const KUBEVIRT_UEFI: &str = "kubevirt-uefi";
+    /// A device on KubeVirt.
+    pub const KUBEVIRT_DEVICE: &str = "kubevirt-device";
 
     const fn default_memory() -> ByteSize {
         ByteSize::from_bytes(1024 * MIB)
@@ -73,12 +79,35 @@ impl VmSpec {
 
     /// Whether this is the name of such a kind, with whatever memory.
     pub fn is_name(name: &str) -> bool {
-        [Self::DIRECT, Self::UEFI, Self::DEVICE].iter().any(|kind| name.starts_with(kind))
+        [Self::DIRECT, Self::UEFI, Self::DEVICE, Self::KUBEVIRT_UEFI]
+            .iter()
+            .any(|kind| name.starts_with(kind))
     }
 
     /// The name of the kind that a lane starts.
     pub fn name_in(&self, lane: Lane) -> String {
         if lane.is_update() { self.device_name() } else { self.profile_name() }
+    }
+
+    /// The name of what is started for this machine, by the name of what is started by default.
+    pub fn chosen(&self, lane: Lane, default: &str) -> String {
+        if default == Self::default().name_in(lane) {
+            self.name_in(lane)
+        } else if default == Self::KUBEVIRT {
+            self.kubevirt_name(lane).to_owned()
+        } else {
+            // Executors that run no such machine have their own name for what they do.
+            default.to_owned()
+        }
+    }
+
+    /// The name of the kind that KubeVirt starts.
+    pub const fn kubevirt_name(&self, lane: Lane) -> &'static str {
+        match self.profile {
+            _ if lane.is_update() => Self::KUBEVIRT_DEVICE,
+            VmProfile::Direct => Self::KUBEVIRT,
+            VmProfile::Uefi => Self::KUBEVIRT_UEFI,
+        }
     }
 
     fn with_memory(&self, name: &str) -> String {
@@ -107,6 +136,11 @@ mod tests {
             (spec.name_in(Lane::Vm), VmSpec::default().device_name().as_str()),
             (spec.profile_name(), "device-uefi")
         );
+        assert_eq!(spec.chosen(Lane::Vm, "vm-direct"), "vm-uefi-2GiB");
+        assert_eq!(spec.chosen(Lane::Vm, "kubevirt"), "kubevirt-uefi");
+        assert_eq!(VmSpec::default().chosen(Lane::Vm, "kubevirt"), "kubevirt");
+        assert_eq!(spec.chosen(Lane::Upgrade, "kubevirt-device"), "kubevirt-device");
+        assert_eq!(spec.chosen(Lane::Vm, "simulated"), "simulated");
         let spec: VmSpec = serde_json::from_str("{}").unwrap();
         assert_eq!(spec, VmSpec::default());
         assert!(!VmSpec { memory: "1MiB".parse().unwrap(), ..spec }.is_possible());

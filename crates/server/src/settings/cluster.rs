@@ -38,22 +38,30 @@ pub enum ClusterWork {
     Container,
     /// The lane `vm`, by KubeVirt.
     Vm,
+    /// Lanes that update a device, by KubeVirt.
+    Devices,
 }
 
 impl ClusterWork {
-    /// The lane; none for jobs.
-    pub const fn lane(self) -> Option<Lane> {
+    /// The lanes; none for jobs.
+    pub const fn lanes(self) -> &'static [Lane] {
         match self {
-            Self::Jobs => None,
-            Self::Container => Some(Lane::Container),
-            Self::Vm => Some(Lane::Vm),
+            Self::Jobs => &[],
+            Self::Container => &[Lane::Container],
+            Self::Vm => &[Lane::Vm],
+            Self::Devices => &[Lane::Upgrade, Lane::Rollback, Lane::Downgrade, Lane::Switch],
         }
+    }
+
+    /// Whether it needs KubeVirt.
+    pub const fn needs_machines(self) -> bool {
+        matches!(self, Self::Vm | Self::Devices)
     }
 }
 
 impl Kind for Vec<ClusterWork> {
-    const NAME: &'static str = "list of `\"jobs\"`, `\"container\"` and `\"vm\"`";
-    const EXAMPLE: &'static str = "[\"jobs\", \"container\", \"vm\"]";
+    const NAME: &'static str = "list of `\"jobs\"`, `\"container\"`, `\"vm\"` and `\"devices\"`";
+    const EXAMPLE: &'static str = "[\"jobs\", \"container\", \"vm\", \"devices\"]";
 }
 
 described! {
@@ -64,7 +72,8 @@ described! {
         /// Our own image, in which jobs run, by digest: server and jobs must be the same build. Without it,
         /// no cluster is used.
         pub image: Option<String> { Restart, flag: "--cluster-image", default: "none", range: "HOST/NAME@DIGEST", example: "\"r.example/ew@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"" }
-        /// What runs in the cluster. Everything else runs on this host. `vm` needs KubeVirt.
+        /// What runs in the cluster. Everything else runs on this host. `vm` and `devices` (the
+        /// lanes that update a device) need KubeVirt.
         pub runs: Option<Vec<ClusterWork>> { Restart, default: "`[\"jobs\", \"container\"]`" }
         /// How many jobs have objects in the cluster at the same time. Its scheduler and its quota decide how
         /// many of them run.

@@ -34,7 +34,7 @@ async fn cluster(table: &ClusterTable) -> Vec<DoctorCheck> {
     };
     let jobs = rights::examine(&client, &table.namespace).await;
     let mut checks = vec![check("cluster", &jobs, ("Tekton", &table.namespace))];
-    if table.runs.contains(&ClusterWork::Vm) {
+    if table.runs.iter().any(|work| work.needs_machines()) {
         let machines = rights::examine_machines(&client, &table.machine_namespace).await;
         checks.push(check("machines", &machines, ("KubeVirt", &table.machine_namespace)));
     }

@@ -10,6 +10,7 @@ use edgewright_model::frame::Framer;
 use edgewright_model::order::ManifestRef;
 use edgewright_model::outcome::{JobEvent, JobOutcome, StepBuild};
 use edgewright_model::reference::Reference;
+use edgewright_model::spec::Lane;
 use edgewright_model::tools::ToolVersions;
 use edgewright_oci::Client;
 use edgewright_oci::image::Image;
@@ -61,7 +62,12 @@ pub(crate) async fn make(fake: &Fake, registry: &JobRegistry, repository: &str, 
 
 /// Waits for a machine, and gives it a launcher on a node.
 pub(crate) async fn launch(fake: &Fake, attempt: u32) -> String {
-    let suffix = format!("-vm-{attempt}");
+    launch_for(fake, Lane::Vm, attempt).await
+}
+
+/// The same for the machine of a lane.
+pub(crate) async fn launch_for(fake: &Fake, lane: Lane, attempt: u32) -> String {
+    let suffix = format!("-{lane}-{attempt}");
     let is_it = |name: &String| name.ends_with(&suffix);
     let name = fake.until(|fake| fake.names("virtualmachineinstances").into_iter().find(is_it)).await;
     let vmi = fake.get("virtualmachineinstances", &name).unwrap();
@@ -98,7 +104,7 @@ fn checks(order: &[u8]) -> String {
     let (mut file, console) =
         (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
     file.write_all(order).unwrap();
-    let limits = (Duration::ZERO, Duration::ZERO);
+    let limits = edgewright_checks::machine::Limits { settling: Duration::ZERO, boot: Duration::ZERO };
     edgewright_checks::machine::run_in_machine(file.path(), limits, console.path()).unwrap();
     std::fs::read_to_string(console.path()).unwrap()
 }

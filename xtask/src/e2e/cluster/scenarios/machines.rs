@@ -17,7 +17,7 @@ use crate::e2e::cluster::world::until;
 const RUN_LIMIT: Duration = Duration::from_mins(10);
 /// The role under test.
 const MACHINE: &str = "machine";
-const VMIS: &str = "virtualmachineinstances";
+pub(super) const VMIS: &str = "virtualmachineinstances";
 
 /// A real image with its own kernel and systemd passes; its order, its machine and its launcher are gone
 /// after it.
@@ -117,10 +117,14 @@ fn ensure_one(site: &Site<'_>) -> anyhow::Result<()> {
 
 /// A site whose lanes are virtual machines.
 fn site<'s>(stage: &'s Stage<'s>) -> anyhow::Result<Site<'s>> {
-    let mut site = base::with_kernel(stage)?;
+    with_machines(base::with_kernel(stage)?, &["jobs", "container", "vm"])
+}
+
+/// Starts the server of a site, with a namespace for its machines.
+pub(super) fn with_machines<'s>(mut site: Site<'s>, runs: &[&str]) -> anyhow::Result<Site<'s>> {
     let namespace = namespace(&site);
     let settings = &mut site.settings;
-    settings.set("cluster", "runs", serde_json::json!(["jobs", "container", "vm"]));
+    settings.set("cluster", "runs", serde_json::json!(runs));
     settings.text("cluster", "machine_namespace", &namespace).text("cluster", "machine_cpu", "100m");
     site.make_machine_namespace(&namespace)?;
     site.start()?;
@@ -132,12 +136,12 @@ fn namespace(site: &Site<'_>) -> String {
 }
 
 /// `kubectl` as administrator, in the namespace of machines.
-fn machines(site: &Site<'_>, words: &[&str]) -> anyhow::Result<String> {
+pub(super) fn machines(site: &Site<'_>, words: &[&str]) -> anyhow::Result<String> {
     site.cluster_command().args(["--namespace", &namespace(site)]).args(words).output()
 }
 
 /// Ends a site: nothing of it is left in either namespace.
-fn end(site: Site<'_>) -> anyhow::Result<()> {
+pub(super) fn end(site: Site<'_>) -> anyhow::Result<()> {
     let get = ["get", &format!("{VMIS},pods,secrets"), "--output", "name"];
     until("nothing is left of the machines", RUN_LIMIT, || {
         Ok(machines(&site, &get).context("cannot list the machines")?.trim().is_empty())

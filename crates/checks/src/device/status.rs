@@ -4,10 +4,12 @@
 use edgewright_model::Digest;
 use serde::Deserialize;
 
+use super::Seen;
+
 /// The parts of the status that a lane reads.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Status {
+pub struct Status {
     state: State,
     deployments: Deployments,
     problem: Option<Problem>,
@@ -56,12 +58,12 @@ struct Reason {
 
 impl Status {
     /// Reads what the agent printed; none if it is no status.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
     /// The digest that runs.
-    pub(super) fn booted(&self) -> Option<&Digest> {
+    pub fn booted(&self) -> Option<&Digest> {
         Some(&self.deployments.booted.as_ref()?.digest)
     }
 
@@ -73,12 +75,12 @@ impl Status {
     }
 
     /// Whether this digest runs, is good, and nothing is under way.
-    pub(super) fn rests_on(&self, digest: &Digest) -> bool {
+    pub fn rests_on(&self, digest: &Digest) -> bool {
         self.rests() && self.booted() == Some(digest)
     }
 
     /// Why a digest counts as failed on the device; none if it does not.
-    pub(super) fn failed(&self, digest: &Digest) -> Option<String> {
+    pub fn failed(&self, digest: &Digest) -> Option<String> {
         let failed = self.failed.iter().find(|failed| failed.digest == *digest)?;
         Some(match (&failed.reason.message, failed.reason.kind.as_str()) {
             (Some(message), _) => message.clone(),
@@ -89,16 +91,28 @@ impl Status {
     }
 
     /// What does not work at the moment.
-    pub(super) fn problem(&self) -> Option<&str> {
+    pub fn problem(&self) -> Option<&str> {
         Some(self.problem.as_ref()?.message.as_str())
     }
 
     /// In short, for messages.
-    pub(super) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         let booted = self.booted().map_or("nothing that it installed", Digest::short);
         let problem = self.problem().map(|problem| format!(": {problem}")).unwrap_or_default();
         let state = if self.state.state.is_empty() { "silent" } else { self.state.state.as_str() };
         format!("it is {state} on {booted}{problem}")
+    }
+}
+
+/// Whether a device is where its update must end. `is_bad`: what it was offered cannot become good.
+pub fn arrived(status: &Status, ends_on: &Digest, target: &Digest, is_bad: bool) -> Seen {
+    match (status.failed(target), is_bad) {
+        (Some(_), true) | (None, false) if status.rests_on(ends_on) => Seen::Reached,
+        (Some(reason), false) => Seen::Failed(format!("the device went back to the image before: {reason}")),
+        (None, true) if status.rests_on(target) => {
+            Seen::Failed("the device kept a successor whose boot fails: nothing brought it back".to_owned())
+        }
+        _ => Seen::NotYet,
     }
 }
 
@@ -133,5 +147,28 @@ mod tests {
     fn what_is_no_status_is_none() {
         assert!(Status::parse("").is_none() && Status::parse("[1]").is_none());
         assert!(!Status::parse("{}").unwrap().rests_on(&Digest::of("x")));
+    }
+
+    fn on(booted: &Digest, failed: Option<&Digest>) -> Status {
+        let failed =
+            failed.map(|digest| format!(r#"{{"digest":"{digest}","reason":{{"kind":"fell_back"}}}}"#));
+        let text = format!(
+            r#"{{"state":{{"state":"confirmed"}},"is_running":true,"deployments":{{"booted":{{"digest":"{booted}"}}}},
+                 "failed":[{}]}}"#,
+            failed.unwrap_or_default()
+        );
+        Status::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn a_device_arrives_where_its_lane_ends() {
+        let (good, next) = (Digest::of("good"), Digest::of("next"));
+        let arrived = |status: &Status, ends_on, is_bad| arrived(status, ends_on, &next, is_bad);
+        assert!(matches!(arrived(&on(&good, None), &next, false), Seen::NotYet));
+        assert!(matches!(arrived(&on(&next, None), &next, false), Seen::Reached));
+        assert!(matches!(arrived(&on(&good, Some(&next)), &next, false), Seen::Failed(_)));
+        assert!(matches!(arrived(&on(&good, None), &good, true), Seen::NotYet));
+        assert!(matches!(arrived(&on(&next, None), &good, true), Seen::Failed(_)));
+        assert!(matches!(arrived(&on(&good, Some(&next)), &good, true), Seen::Reached));
     }
 }
