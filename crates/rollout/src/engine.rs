@@ -59,39 +59,51 @@ pub(crate) struct Member {
     patience: Duration,
     seen: Option<Timestamp>,
     pub(crate) progress: Option<Progress>,
+    part: Part,
+}
+
+/// The part of a device in a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// It gets the release.
+    Member,
+    /// It does not, and counts in its redundancy group.
+    Watched,
+    /// It is no device any more.
+    Gone,
+}
+
+impl Member {
+    const fn new(device: &Device, stage: StageNumber, part: Part) -> Self {
+        Self {
+            stage,
+            variant: device.variant,
+            site: device.site,
+            group: device.group,
+            patience: device.patience,
+            seen: device.seen,
+            progress: None,
+            part,
+        }
+    }
+
+    /// Whether stages count it. What it did before it left remains.
+    pub(crate) fn counts(&self) -> bool {
+        self.part == Part::Member || self.progress.is_some_and(|progress| progress.has_ended())
+    }
 }
 
 impl Engine {
     /// A rollout at its beginning, to these devices: those whose digest it would change. `salt` is its own.
     pub fn new(policy: Policy, salt: &str, baseline: Baseline, devices: &[Device]) -> Self {
         let stages = stages(&policy, salt, devices);
-        let length = |number: Option<u32>| number.map_or(0, |last| last as usize + 1);
-        let mut groups = vec![Vec::new(); length(devices.iter().filter_map(|device| device.group).max())];
-        let mut sites = vec![None; length(devices.iter().map(|device| device.site).max())];
-        let mut members = Vec::with_capacity(devices.len());
-        for (index, (device, stage)) in (0..).zip(devices.iter().zip(stages)) {
-            if let Some(group) = device.group {
-                groups[group as usize].push(index);
-            }
-            let site = &mut sites[device.site as usize];
-            *site = (*site).max(device.seen);
-            members.push(Member {
-                stage,
-                variant: device.variant,
-                site: device.site,
-                group: device.group,
-                patience: device.patience,
-                seen: device.seen,
-                progress: None,
-            });
-        }
-        let variants = length(devices.iter().map(|device| device.variant).max());
+        let variants = devices.iter().map(|device| device.variant as usize + 1).max().unwrap_or_default();
         let gate = Gate::new(policy.gate, baseline, variants);
-        Self {
+        let mut engine = Self {
             policy,
-            members,
-            groups,
-            sites,
+            members: Vec::with_capacity(devices.len()),
+            groups: Vec::new(),
+            sites: Vec::new(),
             baseline,
             variants,
             gate,
@@ -104,7 +116,42 @@ impl Engine {
             under_way: BTreeSet::new(),
             late: 0,
             recent: VecDeque::new(),
+        };
+        for (device, stage) in devices.iter().zip(stages) {
+            engine.add(device, stage, Part::Member);
         }
+        engine
+    }
+
+    /// Adds a device that came after the beginning: it is one of those after the last stage, so the stages
+    /// stay as they are. Its variant must be one of the first devices, or it counts for all devices only.
+    pub fn join(&mut self, device: &Device) {
+        self.add(device, self.rest(), Part::Member);
+    }
+
+    /// Adds a device that does not get the release: it counts in its redundancy group.
+    pub fn watch(&mut self, device: &Device) {
+        self.add(device, self.rest(), Part::Watched);
+    }
+
+    fn rest(&self) -> StageNumber {
+        StageNumber::try_from(self.policy.stages.len()).unwrap_or(StageNumber::MAX)
+    }
+
+    fn add(&mut self, device: &Device, stage: StageNumber, part: Part) {
+        let index = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
+        if let Some(group) = device.group.map(|group| group as usize) {
+            if self.groups.len() <= group {
+                self.groups.resize(group + 1, Vec::new());
+            }
+            self.groups[group].push(index);
+        }
+        let site = device.site as usize;
+        if self.sites.len() <= site {
+            self.sites.resize(site + 1, None);
+        }
+        self.sites[site] = self.sites[site].max(device.seen);
+        self.members.push(Member::new(device, stage, part));
     }
 
     /// What the rollout does.
@@ -130,6 +177,7 @@ impl Engine {
                 self.see(*device, *at);
                 self.update(*device, |progress| progress.has_failed = true);
             }
+            Event::Left { device, is_gone, at: _ } => self.leave(*device, *is_gone),
             Event::Ordered { order, at: _ } => self.order(*order),
             Event::Moved { step, at } => self.step(step, *at),
         }
@@ -142,10 +190,17 @@ impl Engine {
         *site = (*site).max(Some(at));
     }
 
+    fn leave(&mut self, device: u32, is_gone: bool) {
+        let Some(member) = self.members.get_mut(device as usize) else { return };
+        member.part = if is_gone { Part::Gone } else { Part::Watched };
+        self.under_way.remove(&device);
+        self.update(device, |progress| progress.is_late = false);
+    }
+
     fn offer(&mut self, device: u32, at: Timestamp) {
         self.see(device, at);
         let Some(member) = self.members.get_mut(device as usize) else { return };
-        if member.progress.is_some() {
+        if member.progress.is_some() || member.part != Part::Member {
             return;
         }
         member.progress = Some(Progress {
@@ -198,6 +253,7 @@ impl Engine {
             (Order::Resume, Status::Stopped(_)) => self.resume(),
             (Order::Pause | Order::Resume, _) => {}
             (Order::Abort, _) => self.status = Status::Aborted,
+            (Order::Supersede, _) => self.status = Status::Superseded,
             (Order::Approve { stage }, _) => {
                 self.approved.insert(stage);
             }
@@ -240,7 +296,10 @@ impl Engine {
     /// What a device is answered with now.
     pub fn answer(&self, device: u32, now: Timestamp) -> Answer {
         let old = |reason| Answer { is_new: false, is_first: false, reason };
-        let Some(member) = self.members.get(device as usize) else { return old(Reason::NoMember) };
+        let Some(member) = self.members.get(device as usize).filter(|member| member.part == Part::Member)
+        else {
+            return old(Reason::NoMember);
+        };
         if self.status == Status::RolledBack {
             return old(Reason::RolledBack);
         }
@@ -254,7 +313,7 @@ impl Engine {
             return old(Reason::Failed);
         }
         // A device that runs the release is not taken back by a stop: it may be healthy.
-        let is_ended = matches!(self.status, Status::Stopped(_) | Status::Aborted);
+        let is_ended = matches!(self.status, Status::Stopped(_) | Status::Aborted | Status::Superseded);
         if is_ended && progress.rung < Rung::Booted {
             return old(self.ended());
         }
@@ -265,6 +324,7 @@ impl Engine {
         match &self.status {
             Status::Stopped(why) => Reason::Stopped(why.clone()),
             Status::RolledBack => Reason::RolledBack,
+            Status::Superseded => Reason::Superseded,
             _ => Reason::Aborted,
         }
     }
@@ -274,7 +334,9 @@ impl Engine {
         match &self.status {
             Status::Active | Status::Complete => {}
             Status::Paused => return Some(Reason::Paused),
-            Status::Stopped(_) | Status::Aborted | Status::RolledBack => return Some(self.ended()),
+            Status::Stopped(_) | Status::Aborted | Status::Superseded | Status::RolledBack => {
+                return Some(self.ended());
+            }
         }
         if member.stage > self.stage {
             return Some(Reason::Stage { own: member.stage, open: self.stage });
@@ -324,13 +386,39 @@ impl Engine {
         let others = self.groups[group as usize].iter().filter(|other| **other != device);
         let count = others.filter(|other| {
             let other = &self.members[**other as usize];
-            self.is_offline(other, now) || other.progress.is_some_and(|progress| !progress.has_ended())
+            let has_open = other.progress.is_some_and(|progress| !progress.has_ended());
+            other.part != Part::Gone && (self.is_offline(other, now) || has_open)
         });
         u32::try_from(count.count()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn is_offline(&self, member: &Member, now: Timestamp) -> bool {
         member.seen.is_none_or(|seen| later(seen, self.policy.offline_after) < now)
+    }
+
+    /// How far a device is; none if it was not offered the release, or there is no such device.
+    pub fn progress(&self, device: u32) -> Option<Progress> {
+        self.members.get(device as usize)?.progress
+    }
+
+    /// Whether a device gets the release at all: it is a member, and has not left.
+    pub fn is_member(&self, device: u32) -> bool {
+        self.members.get(device as usize).is_some_and(|member| member.part == Part::Member)
+    }
+
+    /// The stage of a device.
+    pub fn stage_of(&self, device: u32) -> Option<StageNumber> {
+        self.members.get(device as usize).map(|member| member.stage)
+    }
+
+    /// The stage that is open.
+    pub const fn stage(&self) -> StageNumber {
+        self.stage
+    }
+
+    /// Whether a person made it urgent.
+    pub const fn is_urgent(&self) -> bool {
+        self.is_urgent
     }
 
     /// Devices that became late until now. A device is late after its own patience, if its site was heard of
@@ -352,6 +440,31 @@ impl Engine {
         for device in late {
             self.update(device, |progress| progress.is_late = true);
         }
+    }
+}
+
+impl Engine {
+    /// When the next device becomes late, if nothing is heard of it.
+    pub(crate) fn next_late(&self, now: Timestamp) -> Option<Timestamp> {
+        let due = |device: &u32| {
+            let member = self.members.get(*device as usize)?;
+            let progress = member.progress.filter(|progress| !progress.is_late)?;
+            Some(later(progress.offered_at, member.patience))
+        };
+        self.under_way.iter().filter_map(due).filter(|due| *due > now).min()
+    }
+
+    /// When the next device of an open stage is offline that was not offered the release, if nothing is heard
+    /// of it.
+    pub(crate) fn next_offline(&self, now: Timestamp) -> Option<Timestamp> {
+        let waiting = self.members.iter().filter(|member| {
+            member.part == Part::Member && member.progress.is_none() && member.stage <= self.stage
+        });
+        waiting
+            .filter_map(|member| member.seen)
+            .map(|seen| later(seen, self.policy.offline_after))
+            .filter(|due| *due > now)
+            .min()
     }
 }
 

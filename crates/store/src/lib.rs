@@ -15,6 +15,7 @@
 //! | [`releases`] | `indexes`, `releases`, `release_entries` |
 //! | [`channels`] | `channels`, `channel_moves` |
 //! | [`inventory`] | `sites`, `slots`, `rollout_policies`; declared columns of `sources`, `channels` |
+//! | [`rollouts`], [`quarantine`] | `rollouts`, `rollout_members`, `rollout_events`, `quarantine` |
 //! | [`audit`] | `audit` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
@@ -80,10 +81,12 @@ mod open;
 pub mod outbox;
 pub mod proofs;
 pub mod pull_requests;
+pub mod quarantine;
 pub mod rebuilds;
 pub mod releases;
 pub mod results;
 pub mod retention;
+pub mod rollouts;
 mod row;
 pub mod runs;
 pub mod sources;

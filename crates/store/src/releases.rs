@@ -73,6 +73,16 @@ pub struct EntryRow {
     pub reason: String,
 }
 
+/// A channel that takes a new release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taking {
+    pub channel: ChannelName,
+    /// The generation that it was read at.
+    pub generation: u32,
+    /// Whether its devices take the release in stages.
+    pub is_staged: bool,
+}
+
 /// A release to make.
 #[derive(Debug)]
 pub struct NewRelease<'a> {
@@ -87,7 +97,7 @@ pub struct NewRelease<'a> {
     pub entries: &'a [EntryRow],
     /// Channels that take the release, with the generation that each was read at. A channel that changed
     /// since does not move now: its next move is decided again.
-    pub channels: &'a [(ChannelName, u32)],
+    pub channels: &'a [Taking],
 }
 
 fn release(row: &SqliteRow) -> Result<ReleaseRow, StoreError> {
@@ -299,9 +309,9 @@ impl Store {
                 for entry in &entries {
                     insert_entry(db, source, number, entry).await?;
                 }
-                for (channel, generation) in channels {
+                for Taking { channel, generation, is_staged } in channels {
                     let reason = format!("release of branch `{branch}`");
-                    let decided = ChannelMove { channel, generation, release: number, reason };
+                    let decided = ChannelMove { channel, generation, release: number, reason, is_staged };
                     move_channel(db, source, &decided, now).await?;
                 }
                 end_run(db, run, (state, number), now).await?;
@@ -312,7 +322,7 @@ impl Store {
     }
 }
 
-async fn insert_release(
+pub(crate) async fn insert_release(
     db: &mut SqliteConnection,
     (source, run): (SourceId, RunNumber),
     (branch, commit): (&str, &CommitId),
@@ -333,7 +343,7 @@ async fn insert_release(
     Ok(ReleaseNumber(row::number(&row, "number")?))
 }
 
-async fn insert_entry(
+pub(crate) async fn insert_entry(
     db: &mut SqliteConnection,
     source: SourceId,
     number: ReleaseNumber,
