@@ -15,6 +15,7 @@
 //! | [`releases`] | `indexes`, `releases`, `release_entries` |
 //! | [`channels`] | `channels`, `channel_moves` |
 //! | [`inventory`] | `sites`, `slots`, `rollout_policies`; declared columns of `sources`, `channels` |
+//! | [`fleet`] | `fleet_devices` |
 //! | [`audit`] | `audit` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
@@ -72,6 +73,7 @@ mod cancel;
 pub mod channels;
 pub mod devices;
 mod error;
+pub mod fleet;
 pub mod heads;
 pub mod inventory;
 pub mod locks;
