@@ -16,6 +16,7 @@
 //! | [`channels`] | `channels`, `channel_moves` |
 //! | [`inventory`] | `sites`, `slots`, `rollout_policies`; declared columns of `sources`, `channels` |
 //! | [`rollouts`], [`quarantine`] | `rollouts`, `rollout_members`, `rollout_events`, `quarantine` |
+//! | [`fleet`] | `fleet_devices` |
 //! | [`audit`] | `audit` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
@@ -73,6 +74,7 @@ mod cancel;
 pub mod channels;
 pub mod devices;
 mod error;
+pub mod fleet;
 pub mod heads;
 pub mod inventory;
 pub mod locks;
