@@ -35,6 +35,22 @@ pub enum Operation {
     PinChannel,
     /// Undo that.
     UnpinChannel,
+    /// Move a channel to a release before its turn.
+    Promote,
+    /// Move a channel back, and quarantine what it had.
+    RollBack,
+    /// End the quarantine of a digest.
+    ClearQuarantine,
+    /// Keep a rollout from offering its release to further devices.
+    PauseRollout,
+    /// Let it offer it again.
+    ResumeRollout,
+    /// End it.
+    AbortRollout,
+    /// Let a stage begin.
+    ApproveRollout,
+    /// Skip windows, rate and soaks.
+    HurryRollout,
     /// Write a manifest or a tag into the registry.
     PushManifest,
     /// Delete a manifest or a tag of the registry.
@@ -45,7 +61,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 25] = [
         Self::PollSource,
         Self::QueueRun,
         Self::SelectRun,
@@ -60,6 +76,14 @@ impl Operation {
         Self::ResumeChannel,
         Self::PinChannel,
         Self::UnpinChannel,
+        Self::Promote,
+        Self::RollBack,
+        Self::ClearQuarantine,
+        Self::PauseRollout,
+        Self::ResumeRollout,
+        Self::AbortRollout,
+        Self::ApproveRollout,
+        Self::HurryRollout,
         Self::PushManifest,
         Self::DeleteManifest,
         Self::ReportDevice,
@@ -82,6 +106,14 @@ impl Operation {
             Self::ResumeChannel => "channel.resume",
             Self::PinChannel => "channel.pin",
             Self::UnpinChannel => "channel.unpin",
+            Self::Promote => "channel.promote",
+            Self::RollBack => "channel.roll_back",
+            Self::ClearQuarantine => "quarantine.clear",
+            Self::PauseRollout => "rollout.pause",
+            Self::ResumeRollout => "rollout.resume",
+            Self::AbortRollout => "rollout.abort",
+            Self::ApproveRollout => "rollout.approve",
+            Self::HurryRollout => "rollout.urgent",
             Self::PushManifest => "registry.push",
             Self::DeleteManifest => "registry.delete",
             Self::ReportDevice => "device.report",

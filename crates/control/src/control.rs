@@ -1,5 +1,6 @@
 //! Control composes the modules and is what the server and the command talk to.
 
+mod promote;
 mod work;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ use crate::releases::Releases;
 use crate::releases::channels::Channels;
 use crate::releases::tags::ChannelTags;
 use crate::retention::Retention;
+use crate::rollouts::Rollouts;
 use crate::settings::{ControlSettings, SourceSettings};
 use crate::sources::{Queued, SourceHandle, Sources};
 
@@ -73,6 +75,7 @@ pub(crate) struct Inner {
     work: Work,
     reconcilers: Reconcilers,
     channels: Channels,
+    rollouts: Rollouts,
     polling: Polling,
     retention: Retention,
     notifier: Notifier,
@@ -99,7 +102,9 @@ impl Control {
         empty(&settings.data.join(SCRATCH))
             .await
             .map_err(|source| ControlError::File { operation: "make the folder for contexts", source })?;
-        Ok(Self(Arc::new(compose(settings, parts))))
+        let control = Self(Arc::new(compose(settings, parts)));
+        control.0.rollouts.advance().await?;
+        Ok(control)
     }
 
     /// Starts the reconcilers: one for runs, one for each source, and one for each other task.
@@ -112,6 +117,7 @@ impl Control {
         start(Arc::new(inner.work.updates.clone()), Wake::default());
         start(Arc::new(inner.retention.clone()), Wake::default());
         start(Arc::new(inner.channels.clone()), inner.channels.wake().clone());
+        start(Arc::new(inner.rollouts.clone()), inner.rollouts.wake().clone());
         for handle in inner.sources.all() {
             self.start_polling(handle);
         }
@@ -339,6 +345,7 @@ fn compose(settings: ControlSettings, parts: Parts) -> Inner {
     let folder = settings.data.join("sources");
     let sources = Arc::new(Sources::new(folder, base, shutdown.clone(), runs_wake.clone()));
     let channels = Channels::new(store.clone(), clock.clone(), tags.clone(), Arc::clone(&sources));
+    let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone(), channels.clone());
     let named = (tags.clone(), channels.clone());
     let releases = Releases::new(store.clone(), hosting.clone(), clock.clone(), events.clone(), named);
     let reconcilers = Reconcilers::new(tasks.clone(), clock.clone());
@@ -389,6 +396,7 @@ fn compose(settings: ControlSettings, parts: Parts) -> Inner {
         sources,
         reconcilers,
         channels,
+        rollouts,
         polling,
     }
 }

@@ -41,6 +41,7 @@ pub mod rebuilds;
 pub mod reconcile;
 pub mod releases;
 pub mod retention;
+pub mod rollouts;
 pub mod runs;
 pub mod settings;
 pub mod sources;

@@ -300,9 +300,6 @@ impl Engine {
         else {
             return old(Reason::NoMember);
         };
-        if self.status == Status::RolledBack {
-            return old(Reason::RolledBack);
-        }
         let Some(progress) = &member.progress else {
             return match self.wait(device, member, now) {
                 Some(reason) => old(reason),
@@ -313,7 +310,10 @@ impl Engine {
             return old(Reason::Failed);
         }
         // A device that runs the release is not taken back by a stop: it may be healthy.
-        let is_ended = matches!(self.status, Status::Stopped(_) | Status::Aborted | Status::Superseded);
+        let is_ended = matches!(
+            self.status,
+            Status::Stopped(_) | Status::Aborted | Status::Superseded | Status::RolledBack
+        );
         if is_ended && progress.rung < Rung::Booted {
             return old(self.ended());
         }
@@ -364,7 +364,8 @@ impl Engine {
             .then_some(Reason::Group { unavailable })
     }
 
-    pub(crate) fn needs_approval(&self, stage: StageNumber) -> bool {
+    /// Whether a stage waits for an approval before it begins.
+    pub fn needs_approval(&self, stage: StageNumber) -> bool {
         self.rules(stage).is_some_and(|rules| rules.needs_approval) && !self.approved.contains(&stage)
     }
 

@@ -54,7 +54,7 @@ pub enum Order {
     Abort,
     /// It ends where it is, because a newer release takes its place.
     Supersede,
-    /// It ends, and its devices are answered with what they had.
+    /// It ends, also if it was complete: a release with the former digests takes its place.
     RollBack,
     /// A stage may begin.
     Approve { stage: StageNumber },

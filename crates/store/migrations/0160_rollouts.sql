@@ -65,6 +65,9 @@ CREATE TABLE quarantine (
     PRIMARY KEY (source_id, digest)
 ) STRICT, WITHOUT ROWID;
 
+-- The release that an operator rolled back to an earlier one by this release; none if a run made it.
+ALTER TABLE releases ADD COLUMN takes_back INTEGER;
+
 CREATE TRIGGER rollout_started AFTER INSERT ON rollouts BEGIN
     INSERT INTO events (kind, source, subject, data)
     SELECT 'rollout', sources.name, sources.name || '/rollouts/' || new.number, json_object('rollout', new.number,

@@ -205,6 +205,31 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Makes a move that an operator asked for, with the row of the audit trail.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the channel changed since the move was decided; the database cannot be
+    /// written.
+    pub async fn promote(
+        &self,
+        source: SourceId,
+        decided: &ChannelMove,
+        (entry, now): (&NewAuditEntry, Timestamp),
+    ) -> Result<(), StoreError> {
+        let (decided, record) = (decided.clone(), audit::insert(entry, now));
+        self.write(move |db| {
+            Box::pin(async move {
+                if !move_channel(db, source, &decided, now).await? {
+                    return Err(StoreError::Conflict { what: format!("channel {}", decided.channel) });
+                }
+                record.execute(db).await.doing("write an audit row").map(drop)
+            })
+        })
+        .await
+    }
+}
+
 async fn make_moves(
     db: &mut SqliteConnection,
     source: SourceId,

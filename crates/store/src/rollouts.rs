@@ -2,7 +2,7 @@
 
 mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use edgewright_model::Digest;
@@ -314,6 +314,46 @@ impl Store {
             Ok((row::text(row, "device")?, Duration::from_secs(seconds)))
         };
         rows.iter().map(time).collect()
+    }
+
+    /// The channels that slots with an enrolled device follow.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn channels_with_devices(
+        &self,
+        source: SourceId,
+    ) -> Result<BTreeSet<ChannelName>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT s.channel FROM slots s WHERE s.source_id = ? AND s.channel IS NOT NULL AND EXISTS
+             (SELECT 1 FROM fleet_devices f WHERE f.source_id = s.source_id AND f.site = s.site AND f.slot = s.id
+              AND f.state IN ('active', 'held'))",
+        )
+        .bind(source.0)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list channels with devices")?;
+        rows.iter().map(|row| row::text(row, "channel")).collect()
+    }
+
+    /// The release that a release takes back; none if it was made by a run.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn taken_back_by(
+        &self,
+        source: SourceId,
+        release: ReleaseNumber,
+    ) -> Result<Option<ReleaseNumber>, StoreError> {
+        let found = sqlx::query("SELECT takes_back FROM releases WHERE source_id = ? AND number = ?")
+            .bind(source.0)
+            .bind(release.0)
+            .fetch_optional(&self.readers)
+            .await
+            .doing("read a release")?;
+        let number: Option<Option<u32>> =
+            found.as_ref().map(|row| row::maybe_number(row, "takes_back")).transpose()?;
+        Ok(number.flatten().map(ReleaseNumber))
     }
 
     /// JSON of the outcomes of a source's rollouts that were complete.

@@ -154,6 +154,13 @@ impl Store {
                 let branch: String = row::text(&found, "branch")?;
                 let commit: CommitId = row::text(&found, "commit_id")?;
                 let number = insert_release(db, (*source, run), (&branch, &commit), now).await?;
+                sqlx::query("UPDATE releases SET takes_back = ? WHERE source_id = ? AND number = ?")
+                    .bind(bad.0)
+                    .bind(source.0)
+                    .bind(number.0)
+                    .execute(&mut *db)
+                    .await
+                    .doing("note what a release takes back")?;
                 for entry in &wanted.entries {
                     insert_entry(db, *source, number, entry).await?;
                 }
