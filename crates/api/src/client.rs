@@ -13,8 +13,9 @@ use serde::de::DeserializeOwned;
 use crate::error::{ApiError, class_of};
 use crate::{
     AuditFilter, AuditPage, ChannelPost, ChannelView, DeviceReportView, DeviceReports, DeviceReportsResponse,
-    EvidenceQuery, EvidenceView, ExportPost, ExportView, ImageSummary, ImageView, PollResponse, RebuildPost,
-    RebuildStatus, ReleaseView, RunJobs, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary,
+    EvidenceQuery, EvidenceView, ExportPost, ExportView, ImageSummary, ImageView, PollResponse,
+    QuarantinePost, QuarantineView, RebuildPost, RebuildStatus, ReleaseView, RolloutDeviceView, RolloutPost,
+    RolloutSummary, RolloutView, RunJobs, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary,
     SiteView, SourceView, TargetView, VerdictPost, VerdictResponse, routes,
 };
 
@@ -335,6 +336,56 @@ impl Client {
     ) -> Result<ChannelView, ClientError> {
         let query = [("source", source.map(ToString::to_string))];
         let request = self.request(Method::POST, &routes::channel(channel.as_str()), &query).json(post);
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
+    }
+
+    /// The rollouts, newest first.
+    pub async fn rollouts(
+        &self,
+        source: Option<&SourceName>,
+        limit: u32,
+    ) -> Result<Vec<RolloutSummary>, ClientError> {
+        self.list(routes::ROLLOUTS, source, &[], Some(limit)).await
+    }
+
+    /// One rollout, by its number or its channel's name.
+    pub async fn rollout(&self, name: &str, source: Option<&SourceName>) -> Result<RolloutView, ClientError> {
+        self.get(&routes::rollout(name), &[("source", source.map(ToString::to_string))]).await
+    }
+
+    /// Gives an order to a rollout.
+    pub async fn order_rollout(
+        &self,
+        name: &str,
+        source: Option<&SourceName>,
+        post: &RolloutPost,
+    ) -> Result<RolloutView, ClientError> {
+        let query = [("source", source.map(ToString::to_string))];
+        let request = self.request(Method::POST, &routes::rollout(name), &query).json(post);
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
+    }
+
+    /// The devices of a rollout, or one of them.
+    pub async fn rollout_devices(
+        &self,
+        name: &str,
+        source: Option<&SourceName>,
+        device: Option<&DeviceId>,
+    ) -> Result<Vec<RolloutDeviceView>, ClientError> {
+        let query =
+            [("source", source.map(ToString::to_string)), ("device", device.map(ToString::to_string))];
+        self.get(&routes::rollout_devices(name), &query).await
+    }
+
+    /// The quarantined digests.
+    pub async fn quarantine(&self) -> Result<Vec<QuarantineView>, ClientError> {
+        self.get(routes::QUARANTINE, &[]).await
+    }
+
+    /// Ends the quarantine of a digest. Returns what remains.
+    pub async fn clear_quarantine(&self, digest: &Digest) -> Result<Vec<QuarantineView>, ClientError> {
+        let post = QuarantinePost { clear: digest.clone() };
+        let request = self.request(Method::POST, routes::QUARANTINE, &[]).json(&post);
         decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
     }
 

@@ -34,6 +34,7 @@ mod inventory;
 pub mod openapi;
 pub mod rebuild;
 pub mod release;
+pub mod rollout;
 pub mod routes;
 pub mod run;
 pub mod schemas;
@@ -56,6 +57,9 @@ pub use image::{
 pub use inventory::{ChannelPost, InventoryView, SiteSummary, SiteView, SlotView};
 pub use rebuild::{RebuildPost, RebuildResult, RebuildStatus, RebuildStep, RebuildView};
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};
+pub use rollout::{
+    QuarantinePost, QuarantineView, RolloutDeviceView, RolloutPost, RolloutStage, RolloutSummary, RolloutView,
+};
 pub use run::{
     Counts, NodeAction, NodeView, RunJob, RunJobs, RunResponse, RunStateChanged, RunSummary, RunView,
 };

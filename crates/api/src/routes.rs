@@ -35,6 +35,11 @@ pub const RELEASES: &str = "/api/v1/releases";
 /// [`crate::ChannelView`]s, by source and name. Query: `source`, `limit`, `cursor`.
 pub const CHANNELS: &str = "/api/v1/channels";
 
+/// [`crate::RolloutSummary`]s, newest first. Query: `source`, `limit`, `cursor`.
+pub const ROLLOUTS: &str = "/api/v1/rollouts";
+/// `GET`: the [`crate::QuarantineView`]s, newest first. `POST`: a [`crate::QuarantinePost`]. Returns what remains.
+pub const QUARANTINE: &str = "/api/v1/quarantine";
+
 /// [`crate::SiteSummary`]s, by source and name. Query: `source`, `limit`, `cursor`.
 pub const SITES: &str = "/api/v1/sites";
 
@@ -130,6 +135,18 @@ pub fn site(name: &str) -> String {
 /// `source`, needed if several sources have a channel of this name.
 pub fn channel(name: &str) -> String {
     format!("{CHANNELS}/{name}")
+}
+
+/// `GET`: [`crate::RolloutView`]. `POST`: a [`crate::RolloutPost`]. Returns [`crate::RolloutView`]. The name is a
+/// number, or that of a channel: its newest rollout. Query: `source`, needed if several sources have a channel of
+/// this name.
+pub fn rollout(name: &str) -> String {
+    format!("{ROLLOUTS}/{name}")
+}
+
+/// [`crate::RolloutDeviceView`]s of a rollout, by stage and id. Query: `source`, `device`.
+pub fn rollout_devices(name: &str) -> String {
+    format!("{ROLLOUTS}/{name}/devices")
 }
 
 /// `POST`: [`crate::DeviceReports`] of a device. Returns [`crate::DeviceReportsResponse`]. `GET`: its

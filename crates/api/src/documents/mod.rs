@@ -34,12 +34,15 @@ pub use folder::{
     ChangeView, ChangedKind, CheckReport, Declared, PlanExplanation, PlanNode, PlanReport,
     PlatformExplanation, StepExplanation, StepState, UpdateReport, VariableView, VariantVars,
 };
-pub use lists::{ChannelList, EvidenceList, ImageList, ReleaseList, RunList, SiteList, SourceList};
+pub use lists::{
+    ChannelList, EvidenceList, ImageList, QuarantineList, ReleaseList, RolloutDeviceList, RolloutList, RunList,
+    SiteList, SourceList,
+};
 pub use reference::reference;
 pub use rollout::{RolloutSimulation, SimulatedRate, SimulatedStage};
 
 use crate::{
-    AuditPage, ChannelView, ImageView, RebuildStatus, ReleaseView, RunView, ServerStatus, SiteView,
+    AuditPage, ChannelView, ImageView, RebuildStatus, ReleaseView, RolloutView, RunView, ServerStatus, SiteView,
     VerdictResponse,
 };
 
@@ -150,7 +153,7 @@ documents! {
     ReleaseList, "release-list", ["release list", "releases"];
     ChannelView, "channel", [
         "channel show CHANNEL", "channel hold CHANNEL", "channel resume CHANNEL", "channel pin CHANNEL",
-        "channel unpin CHANNEL"
+        "channel unpin CHANNEL", "promote CHANNEL RELEASE", "rollback CHANNEL"
     ];
     ChannelList, "channel-list", ["channel list", "channels"];
     SiteView, "site", ["site show NAME"];
@@ -162,6 +165,13 @@ documents! {
     RebuildStatus, "rebuild", ["rebuild DIGEST", "rebuild VARIANT"];
     VerdictResponse, "verdict", ["verdict post"];
     RolloutSimulation, "rollout-simulation", ["rollout simulate"];
+    RolloutView, "rollout", [
+        "rollout show ROLLOUT", "rollout pause ROLLOUT", "rollout resume ROLLOUT", "rollout abort ROLLOUT",
+        "rollout approve ROLLOUT", "rollout urgent ROLLOUT"
+    ];
+    RolloutList, "rollout-list", ["rollout list", "rollouts"];
+    RolloutDeviceList, "rollout-device-list", ["rollout explain ROLLOUT"];
+    QuarantineList, "quarantine-list", ["quarantine list", "quarantine clear DIGEST"];
     DoctorReport, "doctor", ["doctor"];
     ErrorDocument, "error", ["COMMAND"];
 }

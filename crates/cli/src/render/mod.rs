@@ -11,6 +11,7 @@ mod plan;
 mod rebuild;
 mod release;
 pub(crate) mod rollout;
+pub(crate) mod rollouts;
 mod run;
 mod site;
 mod status;

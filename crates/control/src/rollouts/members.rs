@@ -105,6 +105,12 @@ impl Source {
         Some(MemberImage { repository: entry.repository.clone(), digest: entry.digest.clone() })
     }
 
+    /// What a device has that no rollout has to change: the image of the channel's target.
+    pub(super) fn settled(&self, channel: &ChannelRow, follower: Follower<'_>) -> Option<MemberImage> {
+        let target = self.image(channel.target, follower.variant)?;
+        follower.own().filter(|own| own.digest == target.digest).map(|_| target)
+    }
+
     /// The devices that follow a channel, whatever a person decided about them.
     pub(super) fn followers(&self, channel: &ChannelName) -> impl Iterator<Item = Follower<'_>> {
         self.devices.iter().filter(|device| device.state.is_member()).filter_map(move |device| {

@@ -59,7 +59,7 @@ impl Rollouts {
         Ok(())
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         row: RolloutRow,
         source: &edgewright_store::sources::SourceRow,
@@ -292,7 +292,11 @@ impl Rollouts {
             let policy = source.policy(channel);
             for follower in source.followers(&channel.name).filter(super::members::Follower::is_free) {
                 let place = if policy.is_some() {
-                    memory.member_place(source.row.id, channel, &follower.device.id)
+                    let settled = || source.settled(channel, follower).map(|image| Place::Plain {
+                        image,
+                        reason: "the device has this release already".to_owned(),
+                    });
+                    memory.member_place(source.row.id, channel, &follower.device.id).or_else(settled)
                 } else {
                     let image = source.image(channel.completed, follower.variant);
                     let reason = format!("channel {} has no rollout policy", channel.name);
@@ -364,8 +368,8 @@ impl Memory {
     fn member_place(&self, source: SourceId, channel: &ChannelRow, device: &DeviceId) -> Option<Place> {
         let newest = self.newest(source, channel)?;
         let active = self.rollouts.get(&newest.number)?;
-        let member = active.index.get(device)?;
-        Some(Place::Member { rollout: newest.number, member: *member })
+        let member = *active.index.get(device)?;
+        active.engine.is_member(member).then_some(Place::Member { rollout: newest.number, member })
     }
 }
 

@@ -14,6 +14,7 @@ mod inventory;
 mod query;
 mod rebuilds;
 pub mod registry;
+mod rollouts;
 mod runs;
 mod server;
 mod sources;
@@ -108,6 +109,12 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Releases => get(images::releases),
         Operation::Channels => get(inventory::channels),
         Operation::ChangeChannel => post(inventory::change_channel),
+        Operation::Rollouts => get(rollouts::list),
+        Operation::Rollout => get(rollouts::show),
+        Operation::OrderRollout => post(rollouts::order),
+        Operation::RolloutDevices => get(rollouts::devices),
+        Operation::Quarantine => get(rollouts::quarantine),
+        Operation::ClearQuarantine => post(rollouts::clear),
         Operation::Sites => get(inventory::sites),
         Operation::Site => get(inventory::site),
         Operation::Targets => get(images::targets),

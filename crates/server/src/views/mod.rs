@@ -12,6 +12,7 @@ mod log;
 mod page;
 mod rebuild;
 mod release;
+mod rollout;
 mod run;
 mod status;
 mod target;
@@ -38,6 +39,7 @@ pub(crate) use inventory::channel;
 pub use log::LogReader;
 pub use page::{Page, PageRequest};
 pub use rebuild::rebuilt;
+pub(crate) use rollout::{rollout, rollout_device};
 pub(crate) use status::reconciler;
 
 use crate::folder::DataFolder;
