@@ -73,6 +73,13 @@ JOIN release_entries e ON e.source_id = k.source_id AND e.release = k.number LEF
 WHERE k.answered OR EXISTS (SELECT 1 FROM heads h WHERE h.source_id = k.source_id AND h.branch = k.branch
                             AND h.trusted AND h.variant = e.variant AND (h.retired_at IS NULL OR h.retired_at >= ?2))";
 
+/// What devices have, or return to.
+const DEVICES: &str = "WITH held AS (
+    SELECT delivered AS digest FROM fleet_devices WHERE state <> 'retired' AND delivered IS NOT NULL
+    UNION SELECT confirmed FROM fleet_devices WHERE state <> 'retired' AND confirmed IS NOT NULL)
+SELECT held.digest AS digest, coalesce(i.manifests, '{}') AS manifests FROM held
+LEFT JOIN indexes i ON i.digest = held.digest";
+
 /// The heads of branches. Those of pull requests and other untrusted refs are kept by the age of their runs
 /// alone.
 const HEADS: &str =
@@ -101,6 +108,12 @@ impl Store {
             .await
             .doing("list what releases hold")?;
         for row in &entries {
+            digests.insert(row::text(row, "digest")?);
+            let manifests: BTreeMap<Platform, Digest> = row::json(row, "manifests")?;
+            digests.extend(manifests.into_values());
+        }
+        let devices = sqlx::query(DEVICES).fetch_all(&mut *read).await;
+        for row in &devices.doing("list the images of devices")? {
             digests.insert(row::text(row, "digest")?);
             let manifests: BTreeMap<Platform, Digest> = row::json(row, "manifests")?;
             digests.extend(manifests.into_values());
