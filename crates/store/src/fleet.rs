@@ -141,7 +141,7 @@ fn image(
     Ok(digest.zip(repository).map(|(digest, repository)| Image { repository, digest }))
 }
 
-pub(crate) fn device(row: &SqliteRow) -> Result<FleetDevice, StoreError> {
+fn device(row: &SqliteRow) -> Result<FleetDevice, StoreError> {
     let name: String = row::text(row, "state")?;
     let state = DeviceState::of(&name, row::maybe(row, "reason")?)
         .ok_or_else(|| StoreError::Corrupt { column: "state", message: format!("unknown state `{name}`") })?;

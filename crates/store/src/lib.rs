@@ -17,6 +17,8 @@
 //! | [`inventory`] | `sites`, `slots`, `rollout_policies`; declared columns of `sources`, `channels` |
 //! | [`rollouts`], [`quarantine`] | `rollouts`, `rollout_members`, `rollout_events`, `quarantine` |
 //! | [`fleet`] | `fleet_devices` |
+//! | [`fleet_enrol`] | `enrolment_tokens`, `enrolments`, `device_credentials` |
+//! | [`fleet_evidence`] | `device_evidence` |
 //! | [`audit`] | `audit` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
@@ -75,6 +77,8 @@ pub mod channels;
 pub mod devices;
 mod error;
 pub mod fleet;
+pub mod fleet_enrol;
+pub mod fleet_evidence;
 pub mod heads;
 pub mod inventory;
 pub mod locks;

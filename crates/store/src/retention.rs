@@ -79,6 +79,13 @@ UNION SELECT m.before_digest, coalesce(i.manifests, '{}') FROM rollout_members m
 LEFT JOIN indexes i ON i.digest = m.before_digest
 WHERE m.before_digest IS NOT NULL AND m.rollout IN (SELECT max(number) FROM rollouts GROUP BY source_id, channel)";
 
+/// What devices have, or return to.
+const DEVICES: &str = "WITH held AS (
+    SELECT delivered AS digest FROM fleet_devices WHERE state <> 'retired' AND delivered IS NOT NULL
+    UNION SELECT confirmed FROM fleet_devices WHERE state <> 'retired' AND confirmed IS NOT NULL)
+SELECT held.digest AS digest, coalesce(i.manifests, '{}') AS manifests FROM held
+LEFT JOIN indexes i ON i.digest = held.digest";
+
 /// The heads of branches. Those of pull requests and other untrusted refs are kept by the age of their runs
 /// alone.
 const HEADS: &str =
@@ -107,6 +114,12 @@ impl Store {
             .await
             .doing("list what releases hold")?;
         for row in &entries {
+            digests.insert(row::text(row, "digest")?);
+            let manifests: BTreeMap<Platform, Digest> = row::json(row, "manifests")?;
+            digests.extend(manifests.into_values());
+        }
+        let devices = sqlx::query(DEVICES).fetch_all(&mut *read).await;
+        for row in &devices.doing("list the images of devices")? {
             digests.insert(row::text(row, "digest")?);
             let manifests: BTreeMap<Platform, Digest> = row::json(row, "manifests")?;
             digests.extend(manifests.into_values());

@@ -1,0 +1,228 @@
+//! What is noticed about devices between two flushes, in memory: a poll costs no write.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use edgewright_model::Digest;
+use edgewright_model::names::DeviceId;
+use edgewright_store::fleet::Image;
+use jiff::Timestamp;
+
+use super::port::Evidence;
+
+/// Seen by the registry itself.
+pub(super) const OBSERVED: &str = "observed";
+/// Reported by the device.
+pub(super) const REPORTED: &str = "reported";
+/// Concluded from what a device asked for, without proof.
+pub(super) const INFERRED: &str = "inferred";
+
+/// Maximum number of boots that are remembered of a device, to notice one that returns.
+const MAX_BOOTS: usize = 8;
+/// Maximum number of blobs that are remembered of a device's downloads.
+const MAX_BLOBS: usize = 4096;
+
+/// What a report of a device says about its identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    pub stream: String,
+    pub sequence: u64,
+    /// The id of the boot.
+    pub boot: String,
+}
+
+/// Evidence that waits to be written.
+#[derive(Debug, Clone)]
+pub(super) struct Noted {
+    pub(super) device: DeviceId,
+    pub(super) digest: Digest,
+    pub(super) evidence: Evidence,
+    pub(super) basis: &'static str,
+    pub(super) at: Timestamp,
+}
+
+/// What a device fetched of the image that it was offered last.
+#[derive(Debug, Clone)]
+pub(super) struct Download {
+    pub(super) image: Image,
+    /// Manifests and blobs that were sent to their end.
+    pub(super) sent: BTreeSet<Digest>,
+    /// What was sent for images before: clients do not fetch it again.
+    pub(super) before: BTreeSet<Digest>,
+    /// When something was sent last.
+    pub(super) last: Option<Timestamp>,
+    /// Whether the device polled after that.
+    pub(super) has_polled: bool,
+    /// Whether something was sent or polled since it was judged last.
+    pub(super) is_changed: bool,
+}
+
+/// The boots of a device, as its reports name them.
+#[derive(Debug, Default)]
+struct Boots {
+    /// Stream and boot, oldest first, without repetitions in a row.
+    order: Vec<(String, String)>,
+    /// The highest number of each stream.
+    highest: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) seen: HashMap<DeviceId, Timestamp>,
+    pub(super) evidence: Vec<Noted>,
+    pub(super) clones: Vec<(DeviceId, String, Timestamp)>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    waiting: Waiting,
+    downloads: HashMap<DeviceId, Download>,
+    boots: HashMap<DeviceId, Boots>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Notes(Mutex<Inside>);
+
+impl Notes {
+    /// A device was heard of.
+    pub(super) fn see(&self, device: &DeviceId, at: Timestamp) {
+        let mut inside = self.lock();
+        match inside.waiting.seen.get_mut(device) {
+            Some(seen) => *seen = (*seen).max(at),
+            None => {
+                inside.waiting.seen.insert(device.clone(), at);
+            }
+        }
+        if let Some(download) = inside.downloads.get_mut(device)
+            && download.last.is_some_and(|last| last < at)
+            && !download.has_polled
+        {
+            (download.has_polled, download.is_changed) = (true, true);
+        }
+    }
+
+    pub(super) fn add(&self, noted: Noted) {
+        self.lock().waiting.evidence.push(noted);
+    }
+
+    /// A device is answered with another image from now on.
+    pub(super) fn begin(&self, device: &DeviceId, image: &Image) {
+        let mut inside = self.lock();
+        let old = inside.downloads.remove(device);
+        let mut before = old.map(|old| &old.before | &old.sent).unwrap_or_default();
+        if before.len() > MAX_BLOBS {
+            before = BTreeSet::new();
+        }
+        let download = Download {
+            image: image.clone(),
+            sent: BTreeSet::new(),
+            before,
+            last: None,
+            has_polled: false,
+            is_changed: false,
+        };
+        inside.downloads.insert(device.clone(), download);
+    }
+
+    /// A manifest or blob was sent to a device, to its end.
+    pub(super) fn sent(&self, device: &DeviceId, image: &Image, digest: &Digest, at: Timestamp) {
+        let mut inside = self.lock();
+        let download = inside.downloads.entry(device.clone()).or_insert_with(|| Download {
+            image: image.clone(),
+            sent: BTreeSet::new(),
+            before: BTreeSet::new(),
+            last: None,
+            has_polled: false,
+            is_changed: false,
+        });
+        if download.sent.len() < MAX_BLOBS {
+            download.sent.insert(digest.clone());
+        }
+        (download.last, download.has_polled, download.is_changed) = (Some(at), false, true);
+    }
+
+    /// A report names its boot. Boots never return: if one does, two machines have the credential.
+    pub(super) fn sight(&self, device: &DeviceId, sighting: &Sighting, at: Timestamp) {
+        let mut inside = self.lock();
+        let boots = inside.boots.entry(device.clone()).or_default();
+        let highest = boots.highest.entry(sighting.stream.clone()).or_insert(0);
+        if sighting.sequence <= *highest {
+            return; // sent again
+        }
+        *highest = sighting.sequence;
+        if boots.highest.len() > MAX_BOOTS {
+            boots.highest.retain(|stream, _| *stream == sighting.stream);
+        }
+        let boot = (sighting.stream.clone(), sighting.boot.clone());
+        if boots.order.last() == Some(&boot) {
+            return;
+        }
+        let returns = boots.order.contains(&boot);
+        boots.order.retain(|other| *other != boot);
+        boots.order.push(boot);
+        if boots.order.len() > MAX_BOOTS {
+            boots.order.remove(0);
+        }
+        if returns {
+            let why = format!("reports of boot {} continue after those of another boot", sighting.boot);
+            inside.waiting.clones.push((device.clone(), why, at));
+        }
+    }
+
+    /// What waits to be written; it waits no longer.
+    pub(super) fn take(&self) -> Waiting {
+        std::mem::take(&mut self.lock().waiting)
+    }
+
+    /// Puts back what could not be written.
+    pub(super) fn put_back(&self, waiting: Waiting) {
+        let mut inside = self.lock();
+        for (device, at) in waiting.seen {
+            inside.waiting.seen.entry(device).or_insert(at);
+        }
+        let later = std::mem::replace(&mut inside.waiting.evidence, waiting.evidence);
+        inside.waiting.evidence.extend(later);
+        inside.waiting.clones.extend(waiting.clones);
+    }
+
+    /// The downloads that changed since they were taken last.
+    pub(super) fn changed_downloads(&self) -> Vec<(DeviceId, Download)> {
+        let mut inside = self.lock();
+        let changed = inside.downloads.iter_mut().filter(|(_, download)| download.is_changed);
+        changed
+            .map(|(device, download)| {
+                download.is_changed = false;
+                (device.clone(), download.clone())
+            })
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+    fn sighted(reports: &[(&str, u64, &str)]) -> usize {
+        let (notes, device) = (Notes::default(), "dev-1".parse().unwrap());
+        for (stream, sequence, boot) in reports {
+            let (stream, boot) = ((*stream).to_owned(), (*boot).to_owned());
+            notes.sight(&device, &Sighting { stream, sequence: *sequence, boot }, NOW);
+        }
+        notes.take().clones.len()
+    }
+
+    #[test]
+    fn a_boot_that_returns_is_a_clone_and_a_repeated_report_is_not() {
+        assert_eq!(sighted(&[("s", 1, "a"), ("s", 2, "a"), ("s", 3, "b"), ("s", 4, "c")]), 0);
+        assert_eq!(sighted(&[("s", 1, "a"), ("s", 2, "b"), ("s", 1, "a"), ("s", 2, "b")]), 0, "sent again");
+        assert_eq!(sighted(&[("s", 1, "a"), ("t", 1, "b"), ("t", 2, "c")]), 0, "the state was lost");
+        assert_eq!(sighted(&[("s", 1, "a"), ("s", 2, "b"), ("s", 3, "a")]), 1, "a copied disk");
+        assert_eq!(sighted(&[("s", 1, "a"), ("t", 1, "b"), ("s", 2, "a")]), 1, "a copied credential");
+    }
+}
