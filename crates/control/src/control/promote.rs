@@ -16,6 +16,14 @@ impl Control {
         &self.0.rollouts
     }
 
+    /// Brings rollouts to what follows from channels, inventory, devices and time, as their reconciler does.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub async fn advance_rollouts(&self) -> Result<(), ControlError> {
+        self.0.rollouts.advance().await.map(drop)
+    }
+
     /// Moves a channel to a release before its turn.
     ///
     /// # Errors

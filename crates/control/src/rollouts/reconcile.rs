@@ -140,7 +140,8 @@ impl Rollouts {
         }
         let Some(spec) = policy else { return Ok(false) };
         if is_there {
-            if let Some(last) = self.memory().newest(source.row.id, channel) {
+            let newest = self.memory().newest(source.row.id, channel);
+            if let Some(last) = newest {
                 self.keep_up(source, channel, last.number).await?;
             }
             return Ok(false);

@@ -115,7 +115,8 @@ impl World {
         self.reopen(Clock::fixed(now)).await;
     }
 
-    async fn reopen(&mut self, clock: Clock) {
+    /// As after `kill -9`, and a start with this clock.
+    pub(crate) async fn reopen(&mut self, clock: Clock) {
         drop(self.tasks.shutdown(Duration::ZERO).await);
         let tags = ChannelTags::default();
         let folder = self.folder.path();
