@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::engine::{Engine, later};
+use crate::engine::Engine;
 use crate::fleet::StageNumber;
 use crate::state::{Move, Status};
+use crate::wait::later;
 
 /// Devices of the stages that are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,13 +4,13 @@
 //! that was killed makes the same one from its rows.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::fleet::{Device, StageNumber, stages};
 use crate::gate::{Baseline, Gate, Outcome};
-use crate::policy::{Policy, Stage};
+use crate::member::{Member, Part};
+use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::state::{Event, Move, Order, Progress, Rung, Status};
 
@@ -30,9 +30,9 @@ pub struct Answer {
 pub struct Engine {
     pub(crate) policy: Policy,
     pub(crate) members: Vec<Member>,
-    groups: Vec<Vec<u32>>,
+    pub(crate) groups: Vec<Vec<u32>>,
     /// When each site was last heard of.
-    sites: Vec<Option<Timestamp>>,
+    pub(crate) sites: Vec<Option<Timestamp>>,
     baseline: Baseline,
     variants: usize,
     pub(crate) gate: Gate,
@@ -44,53 +44,10 @@ pub struct Engine {
     /// How many devices were offered the release since the gate counts.
     counted: u32,
     /// Devices that have neither confirmed nor left the release.
-    under_way: BTreeSet<u32>,
-    late: u32,
+    pub(crate) under_way: BTreeSet<u32>,
+    pub(crate) late: u32,
     /// Times of the last first offers, as many as the rate counts.
-    recent: VecDeque<Timestamp>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Member {
-    pub(crate) stage: StageNumber,
-    variant: u32,
-    site: u32,
-    group: Option<u32>,
-    patience: Duration,
-    seen: Option<Timestamp>,
-    pub(crate) progress: Option<Progress>,
-    part: Part,
-}
-
-/// The part of a device in a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// It gets the release.
-    Member,
-    /// It does not, and counts in its redundancy group.
-    Watched,
-    /// It is no device any more.
-    Gone,
-}
-
-impl Member {
-    const fn new(device: &Device, stage: StageNumber, part: Part) -> Self {
-        Self {
-            stage,
-            variant: device.variant,
-            site: device.site,
-            group: device.group,
-            patience: device.patience,
-            seen: device.seen,
-            progress: None,
-            part,
-        }
-    }
-
-    /// Whether stages count it. What it did before it left remains.
-    pub(crate) fn counts(&self) -> bool {
-        self.part == Part::Member || self.progress.is_some_and(|progress| progress.has_ended())
-    }
+    pub(crate) recent: VecDeque<Timestamp>,
 }
 
 impl Engine {
@@ -222,7 +179,7 @@ impl Engine {
     }
 
     /// Changes what is known about a device that was offered the release.
-    fn update(&mut self, device: u32, change: impl FnOnce(&mut Progress)) {
+    pub(crate) fn update(&mut self, device: u32, change: impl FnOnce(&mut Progress)) {
         let Some(member) = self.members.get_mut(device as usize) else { return };
         let Some(progress) = &mut member.progress else { return };
         let before = progress.outcome();
@@ -320,81 +277,13 @@ impl Engine {
         Answer { is_new: true, is_first: false, reason: Reason::Given }
     }
 
-    fn ended(&self) -> Reason {
+    pub(crate) fn ended(&self) -> Reason {
         match &self.status {
             Status::Stopped(why) => Reason::Stopped(why.clone()),
             Status::RolledBack => Reason::RolledBack,
             Status::Superseded => Reason::Superseded,
             _ => Reason::Aborted,
         }
-    }
-
-    /// Why a device has to wait, if it has to.
-    fn wait(&self, device: u32, member: &Member, now: Timestamp) -> Option<Reason> {
-        match &self.status {
-            Status::Active | Status::Complete => {}
-            Status::Paused => return Some(Reason::Paused),
-            Status::Stopped(_) | Status::Aborted | Status::Superseded | Status::RolledBack => {
-                return Some(self.ended());
-            }
-        }
-        if member.stage > self.stage {
-            return Some(Reason::Stage { own: member.stage, open: self.stage });
-        }
-        if self.needs_approval(self.stage) && member.stage == self.stage {
-            return Some(Reason::Approval { stage: self.stage });
-        }
-        if !self.is_urgent {
-            if let Some(windows) = &self.policy.windows
-                && !windows.is_open(now)
-            {
-                return Some(Reason::Window { next: windows.next(now, Duration::ZERO) });
-            }
-            if let Some(next) = self.next_by_rate(now) {
-                return Some(Reason::Rate { next });
-            }
-        }
-        // Late devices do not hold up others: the gate counts them.
-        let in_flight = u32::try_from(self.under_way.len()).unwrap_or(u32::MAX).saturating_sub(self.late);
-        if in_flight >= self.policy.in_flight {
-            return Some(Reason::InFlight { count: in_flight });
-        }
-        let unavailable = self.unavailable(device, member, now);
-        (unavailable >= self.policy.unavailable && member.group.is_some())
-            .then_some(Reason::Group { unavailable })
-    }
-
-    /// Whether a stage waits for an approval before it begins.
-    pub fn needs_approval(&self, stage: StageNumber) -> bool {
-        self.rules(stage).is_some_and(|rules| rules.needs_approval) && !self.approved.contains(&stage)
-    }
-
-    pub(crate) fn rules(&self, stage: StageNumber) -> Option<&Stage> {
-        self.policy.stages.get(usize::from(stage))
-    }
-
-    fn next_by_rate(&self, now: Timestamp) -> Option<Timestamp> {
-        let rate = self.policy.rate?;
-        let oldest = *self.recent.front().filter(|_| self.recent.len() >= rate.count as usize)?;
-        let next = later(oldest, rate.period);
-        (next > now).then_some(next)
-    }
-
-    /// How many other devices of its redundancy group are not available: offline, or with a release that they
-    /// have neither confirmed nor left.
-    fn unavailable(&self, device: u32, member: &Member, now: Timestamp) -> u32 {
-        let Some(group) = member.group else { return 0 };
-        let others = self.groups[group as usize].iter().filter(|other| **other != device);
-        let count = others.filter(|other| {
-            let other = &self.members[**other as usize];
-            let has_open = other.progress.is_some_and(|progress| !progress.has_ended());
-            other.part != Part::Gone && (self.is_offline(other, now) || has_open)
-        });
-        u32::try_from(count.count()).unwrap_or(u32::MAX)
-    }
-
-    pub(crate) fn is_offline(&self, member: &Member, now: Timestamp) -> bool {
-        member.seen.is_none_or(|seen| later(seen, self.policy.offline_after) < now)
     }
 
     /// How far a device is; none if it was not offered the release, or there is no such device.
@@ -421,56 +310,4 @@ impl Engine {
     pub const fn is_urgent(&self) -> bool {
         self.is_urgent
     }
-
-    /// Devices that became late until now. A device is late after its own patience, if its site was heard of
-    /// since then: a site that is silent as a whole has another problem than the release.
-    pub fn note_late(&mut self, now: Timestamp) {
-        let late: Vec<u32> = self
-            .under_way
-            .iter()
-            .copied()
-            .filter(|device| {
-                let member = &self.members[*device as usize];
-                let Some(progress) = member.progress.filter(|progress| !progress.is_late) else {
-                    return false;
-                };
-                let due = later(progress.offered_at, member.patience);
-                due < now && self.sites[member.site as usize].is_some_and(|seen| seen > due)
-            })
-            .collect();
-        for device in late {
-            self.update(device, |progress| progress.is_late = true);
-        }
-    }
-}
-
-impl Engine {
-    /// When the next device becomes late, if nothing is heard of it.
-    pub(crate) fn next_late(&self, now: Timestamp) -> Option<Timestamp> {
-        let due = |device: &u32| {
-            let member = self.members.get(*device as usize)?;
-            let progress = member.progress.filter(|progress| !progress.is_late)?;
-            Some(later(progress.offered_at, member.patience))
-        };
-        self.under_way.iter().filter_map(due).filter(|due| *due > now).min()
-    }
-
-    /// When the next device of an open stage is offline that was not offered the release, if nothing is heard
-    /// of it.
-    pub(crate) fn next_offline(&self, now: Timestamp) -> Option<Timestamp> {
-        let waiting = self.members.iter().filter(|member| {
-            member.part == Part::Member && member.progress.is_none() && member.stage <= self.stage
-        });
-        waiting
-            .filter_map(|member| member.seen)
-            .map(|seen| later(seen, self.policy.offline_after))
-            .filter(|due| *due > now)
-            .min()
-    }
-}
-
-/// A moment after another one; the last that there is if it would be later.
-pub(crate) fn later(moment: Timestamp, by: Duration) -> Timestamp {
-    let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
-    moment.checked_add(by).unwrap_or(Timestamp::MAX)
 }

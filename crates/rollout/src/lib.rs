@@ -22,10 +22,12 @@ pub mod draw;
 pub mod engine;
 pub mod fleet;
 pub mod gate;
+mod member;
 pub mod policy;
 pub mod reason;
 pub mod simulate;
 pub mod state;
+mod wait;
 pub mod words;
 
 pub use engine::{Answer, Engine};

@@ -4,11 +4,12 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Unit};
 
 use crate::advance::Counts;
-use crate::engine::{Engine, later};
+use crate::engine::Engine;
 use crate::fleet::StageNumber;
 use crate::gate::Stop;
 use crate::reason::Reason;
 use crate::state::Status;
+use crate::wait::later;
 
 /// The devices after the last stage.
 const REST: &str = "all other devices";

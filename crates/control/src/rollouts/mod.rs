@@ -17,8 +17,6 @@ mod members;
 mod orders;
 mod reconcile;
 mod show;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

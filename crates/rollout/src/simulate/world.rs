@@ -7,9 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Model, Random, Release};
-use crate::engine::{Engine, later};
+use crate::engine::Engine;
 use crate::fleet::{Device, StageNumber};
 use crate::gate::Outcomes;
+use crate::wait::later;
 use crate::state::{Event, Move, Rung, Status};
 
 /// How often the engine is asked for moves that only time makes.
