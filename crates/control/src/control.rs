@@ -54,6 +54,8 @@ pub struct Parts {
     pub hosting: Hosting,
     /// What the registry's `TagResolver` answers from.
     pub tags: ChannelTags,
+    /// Rolls releases out.
+    pub rollouts: Rollouts,
     /// Admits jobs and does them.
     pub executor: Arc<dyn Executor>,
     /// Reads sources.
@@ -337,15 +339,16 @@ impl Control {
 
 /// Puts the modules together: each gets its own few dependencies.
 fn compose(settings: ControlSettings, parts: Parts) -> Inner {
-    let Parts { store, hosting, tags, executor, git, clock, tasks } = parts;
+    let Parts { store, hosting, tags, rollouts, executor, git, clock, tasks } = parts;
     let (shutdown, events, runs_wake) = (tasks.token().clone(), Events::default(), Wake::default());
     let base = (store.clone(), clock.clone());
     let cancellations = Cancellations::new(base, shutdown.clone(), runs_wake.clone());
     let base = (store.clone(), git, clock.clone());
     let folder = settings.data.join("sources");
     let sources = Arc::new(Sources::new(folder, base, shutdown.clone(), runs_wake.clone()));
-    let channels = Channels::new(store.clone(), clock.clone(), tags.clone(), Arc::clone(&sources));
-    let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone(), channels.clone());
+    let wakes = (rollouts.channels_wake().clone(), rollouts.wake().clone());
+    let base = (store.clone(), clock.clone());
+    let channels = Channels::new(base, tags.clone(), Arc::clone(&sources), wakes);
     let named = (tags.clone(), channels.clone());
     let releases = Releases::new(store.clone(), hosting.clone(), clock.clone(), events.clone(), named);
     let reconcilers = Reconcilers::new(tasks.clone(), clock.clone());

@@ -110,7 +110,9 @@ pub enum ControlError {
         has: ReleaseNumber,
     },
     /// An update that was not tested.
-    #[error("no passed verdict of lane `upgrade` for {variant} ({platform}) of release {release}, from release {from} of the channel")]
+    #[error(
+        "no passed verdict of lane `upgrade` for {variant} ({platform}) of release {release}, from release {from} of the channel"
+    )]
     NotTested {
         /// The variant.
         variant: VariantName,
@@ -288,15 +290,13 @@ impl ControlError {
             Self::NotTested { .. } => Some(
                 "the lane tests the update from the branch's release before: promote the releases in between first",
             ),
-            Self::Quarantined { .. } => {
-                Some("if it is good after all: `edgewright quarantine clear DIGEST`")
-            }
+            Self::Quarantined { .. } => Some("if it is good after all: `edgewright quarantine clear DIGEST`"),
             Self::NotQuarantined { .. } => Some("`edgewright quarantine list` lists them"),
-            Self::NothingBefore { .. } => Some("name a release with `--to`; `edgewright releases` lists them"),
-            Self::NoRollout { .. } => Some("`edgewright rollouts` lists them"),
-            Self::NoRolloutDevice { .. } => {
-                Some("`edgewright rollout explain ROLLOUT` lists its devices")
+            Self::NothingBefore { .. } => {
+                Some("name a release with `--to`; `edgewright releases` lists them")
             }
+            Self::NoRollout { .. } => Some("`edgewright rollouts` lists them"),
+            Self::NoRolloutDevice { .. } => Some("`edgewright rollout explain ROLLOUT` lists its devices"),
             Self::RolloutOrder { .. } => Some("`edgewright rollout show ROLLOUT` shows what it does"),
             Self::NotBuilt => Some("`edgewright images` and `edgewright releases` list digests"),
             Self::Outdated { .. } => {

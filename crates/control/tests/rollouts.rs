@@ -229,7 +229,8 @@ impl Fleet {
 
     /// What a server that was killed now would do.
     async fn kill(&mut self) {
-        let plan = |state: RolloutState| (state.row, state.explanation, state.stages, state.counts, state.outcomes);
+        let plan =
+            |state: RolloutState| (state.row, state.explanation, state.stages, state.counts, state.outcomes);
         let before = plan(self.state().await);
         let mut answers = BTreeMap::new();
         for name in DEVICES {
@@ -407,12 +408,9 @@ async fn a_newer_release_takes_the_place_of_one_on_the_way() {
     fleet.kill().await;
     let old = fleet.world.control.rollouts().state(&RolloutChoice::Number(first)).await.unwrap();
     assert_eq!(old.row.state, "superseded");
-    let order = fleet.world.control.rollouts().order(
-        &OPERATOR,
-        &RolloutChoice::Number(first),
-        &RolloutOrder::Pause,
-    );
-    assert!(matches!(order.await, Err(ControlError::RolloutOrder { .. })));
+    let choice = RolloutChoice::Number(first);
+    let paused = fleet.world.control.rollouts().order(&OPERATOR, &choice, &RolloutOrder::Pause).await;
+    assert!(matches!(paused, Err(ControlError::RolloutOrder { .. })));
     let state = fleet.state().await;
     assert_eq!((state.row.release, state.row.stage, state.counts.members), (ReleaseNumber(3), 0, 10));
     // What ran the release before has it as what it returns to; what had only its bytes returns further.
@@ -434,9 +432,8 @@ async fn devices_come_and_go_while_a_rollout_is_on_its_way() {
     let mut fleet = Fleet::new().await;
     let held = DeviceState::Held { reason: "repair".to_owned() };
     let (store, now) = (fleet.world.store.clone(), fleet.clock.now());
-    let change = DeviceChange::State(held.clone());
-    let hold = store.change_device(&device("a3"), &DeviceState::Active, &change, &fleet.entry(), now);
-    hold.await.unwrap();
+    let hold = DeviceChange::State(held.clone());
+    store.change_device(&device("a3"), &DeviceState::Active, &hold, &fleet.entry(), now).await.unwrap();
     fleet.release("two").await;
     assert_eq!(fleet.state().await.counts.members, 9, "a held device is no member");
     assert_eq!(fleet.poll("a3").await, "-");
@@ -485,8 +482,9 @@ async fn mistakes_of_an_operator_are_errors_or_change_nothing() {
     fleet.world.control.change_channel(&OPERATOR, None, &channel_name(), &hold).await.unwrap();
     fleet.release("three").await;
     assert!(matches!(promote(3).await, Err(ControlError::ChannelStays { .. })));
-    let missing = fleet.world.control.rollouts().state(&RolloutChoice::Channel(None, "plain".parse().unwrap()));
-    assert!(matches!(missing.await, Err(ControlError::NoRollout { .. })));
+    let plain = RolloutChoice::Channel(None, "plain".parse().unwrap());
+    let missing = fleet.world.control.rollouts().state(&plain).await;
+    assert!(matches!(missing, Err(ControlError::NoRollout { .. })));
 }
 
 #[tokio::test]

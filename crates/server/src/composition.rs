@@ -19,6 +19,7 @@ use edgewright_api::RegistryAddress;
 use edgewright_control::context::OperationContext;
 use edgewright_control::hosting::Hosting;
 use edgewright_control::releases::tags::ChannelTags;
+use edgewright_control::rollouts::Rollouts;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
 use edgewright_job::{Executor, JobRegistry};
 use edgewright_model::names::{CommitId, ImageName, SourceName};
@@ -115,6 +116,7 @@ impl Composition {
         let parts = Parts {
             store: store.clone(),
             hosting,
+            rollouts: Rollouts::new(store.clone(), clock.clone(), tags.clone()),
             tags,
             executor,
             git: git.clone(),

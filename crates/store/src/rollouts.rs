@@ -131,10 +131,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn channels_with_devices(
-        &self,
-        source: SourceId,
-    ) -> Result<BTreeSet<ChannelName>, StoreError> {
+    pub async fn channels_with_devices(&self, source: SourceId) -> Result<BTreeSet<ChannelName>, StoreError> {
         let rows = sqlx::query(
             "SELECT DISTINCT s.channel FROM slots s WHERE s.source_id = ? AND s.channel IS NOT NULL AND EXISTS
              (SELECT 1 FROM fleet_devices f WHERE f.source_id = s.source_id AND f.site = s.site AND f.slot = s.id

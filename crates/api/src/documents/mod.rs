@@ -35,15 +35,15 @@ pub use folder::{
     PlatformExplanation, StepExplanation, StepState, UpdateReport, VariableView, VariantVars,
 };
 pub use lists::{
-    ChannelList, EvidenceList, ImageList, QuarantineList, ReleaseList, RolloutDeviceList, RolloutList, RunList,
-    SiteList, SourceList,
+    ChannelList, EvidenceList, ImageList, QuarantineList, ReleaseList, RolloutDeviceList, RolloutList,
+    RunList, SiteList, SourceList,
 };
 pub use reference::reference;
 pub use rollout::{RolloutSimulation, SimulatedRate, SimulatedStage};
 
 use crate::{
-    AuditPage, ChannelView, ImageView, RebuildStatus, ReleaseView, RolloutView, RunView, ServerStatus, SiteView,
-    VerdictResponse,
+    AuditPage, ChannelView, ImageView, RebuildStatus, ReleaseView, RolloutView, RunView, ServerStatus,
+    SiteView, VerdictResponse,
 };
 
 /// A type that is printed as a document of its own.

@@ -4,7 +4,9 @@ use edgewright_api::documents::{QuarantineList, RolloutDeviceList, RolloutList};
 use edgewright_api::{ChannelPost, RolloutPost};
 
 use super::{list, now, print};
-use crate::args::{Global, PageArgs, PromoteArgs, QuarantineCommand, RollbackArgs, RolloutArgs, RolloutCommand};
+use crate::args::{
+    Global, PageArgs, PromoteArgs, QuarantineCommand, RollbackArgs, RolloutArgs, RolloutCommand,
+};
 use crate::exit::{End, Failure};
 use crate::{connection, render};
 
@@ -36,8 +38,7 @@ pub(super) async fn rollout(command: RolloutCommand, global: &Global) -> Result<
 /// `rollout list`.
 pub(super) async fn rollouts(page: &PageArgs, global: &Global) -> Result<End, Failure> {
     let args = &page.list;
-    let rollouts =
-        connection::client(global)?.rollouts(args.selection.source.as_ref(), page.limit).await?;
+    let rollouts = connection::client(global)?.rollouts(args.selection.source.as_ref(), page.limit).await?;
     let names = rollouts.iter().map(|rollout| rollout.number.to_string()).collect::<Vec<_>>();
     list::print(args.rows, args.format, &names, &RolloutList { rollouts }, |list| {
         render::rollouts::rollouts(&list.rollouts, now())

@@ -10,7 +10,8 @@ use super::units::{age, moment};
 
 /// The list of rollouts.
 pub(crate) fn rollouts(rollouts: &[RolloutSummary], now: Timestamp) -> String {
-    let mut table = Table::new(["rollout", "source", "channel", "release", "state", "stage", "began", "ended"]);
+    let mut table =
+        Table::new(["rollout", "source", "channel", "release", "state", "stage", "began", "ended"]);
     for rollout in rollouts {
         table.row([
             rollout.number.to_string(),
@@ -40,8 +41,7 @@ pub(crate) fn rollout(view: &RolloutView, now: Timestamp) -> String {
     facts.add("began", moment(view.started, now));
     facts.add("ended", view.ended.map(|ended| moment(ended, now)).unwrap_or_default());
     facts.add("next", view.next.map(|next| moment(next, now)).unwrap_or_default());
-    let mut table =
-        Table::new(["stage", "state", "devices", "offered", "healthy", "failed", "unreachable"]);
+    let mut table = Table::new(["stage", "state", "devices", "offered", "healthy", "failed", "unreachable"]);
     for stage in &view.stages {
         table.row([
             stage.name.clone(),

@@ -101,8 +101,14 @@ impl Channels {
     }
 
     /// Moves channels of the sources that are followed.
-    pub(crate) fn new(store: Store, clock: Clock, tags: ChannelTags, sources: Arc<Sources>) -> Self {
-        Self { store, clock, tags, sources, wake: Wake::default(), rollouts: Wake::default() }
+    /// `wake` is for their own reconciler, `rollouts` for the one that rolls releases out.
+    pub(crate) fn new(
+        (store, clock): (Store, Clock),
+        tags: ChannelTags,
+        sources: Arc<Sources>,
+        (wake, rollouts): (Wake, Wake),
+    ) -> Self {
+        Self { store, clock, tags, sources, wake, rollouts }
     }
 
     /// Wakes the reconciler.
@@ -219,7 +225,11 @@ impl Channels {
         self.channel(source, name).await
     }
 
-    pub(super) async fn channel(&self, source: &SourceRow, name: &ChannelName) -> Result<ChannelRow, ControlError> {
+    pub(super) async fn channel(
+        &self,
+        source: &SourceRow,
+        name: &ChannelName,
+    ) -> Result<ChannelRow, ControlError> {
         let channels = self.store.channels(source.id).await?;
         channels.into_iter().find(|channel| channel.name == *name).ok_or_else(|| ControlError::NoChannel {
             source_name: Some(source.name.clone()),

@@ -31,7 +31,8 @@ impl Names {
 
     /// The variants so far, by number.
     pub(super) fn variants(&self) -> Vec<String> {
-        let mut variants: Vec<_> = self.variants.iter().map(|(name, number)| (*number, name.to_string())).collect();
+        let mut variants: Vec<_> =
+            self.variants.iter().map(|(name, number)| (*number, name.to_string())).collect();
         variants.sort();
         variants.into_iter().map(|(_, name)| name).collect()
     }

@@ -150,11 +150,7 @@ impl Source {
 
     /// Devices that follow a rollout's channel now and are no members of it, though the release would change
     /// their digest.
-    pub(super) fn joining(
-        &self,
-        channel: &ChannelRow,
-        active: &Active,
-    ) -> Vec<MemberRow> {
+    pub(super) fn joining(&self, channel: &ChannelRow, active: &Active) -> Vec<MemberRow> {
         let is_new = |follower: &Follower<'_>| {
             active.member_of(&follower.device.id).is_none_or(|member| !active.engine.is_member(member))
         };
@@ -190,12 +186,7 @@ impl Source {
     }
 
     /// A device that counts in its redundancy group only.
-    fn watched(
-        &self,
-        channel: &ChannelRow,
-        spec: &RolloutSpec,
-        follower: Follower<'_>,
-    ) -> Option<MemberRow> {
+    fn watched(&self, channel: &ChannelRow, spec: &RolloutSpec, follower: Follower<'_>) -> Option<MemberRow> {
         let own = follower.own().or_else(|| self.image(channel.target, follower.variant))?;
         let row = self.row_of(spec, follower, MemberPart::Watched, (own.clone(), Some(own)));
         row.group.is_some().then_some(row)
@@ -234,7 +225,8 @@ impl Source {
         let device = self.device(&member.device).filter(|device| device.state.is_member())?;
         let slot = self.slots.get(&(device.site.clone(), device.slot.clone()));
         Some(slot.is_some_and(|(slot, labels)| {
-            let is_there = slot.channel.as_ref() == Some(channel) && slot.variant.as_ref() == Some(&member.variant);
+            let is_there =
+                slot.channel.as_ref() == Some(channel) && slot.variant.as_ref() == Some(&member.variant);
             is_there && Follower { device, labels, variant: &member.variant }.is_free()
         }))
     }

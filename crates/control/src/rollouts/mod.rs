@@ -12,8 +12,8 @@
 //! cannot be written, memory is made again from the rows. A device gets no answer before its row is there.
 
 mod fleet;
-mod memory;
 mod members;
+mod memory;
 mod orders;
 mod reconcile;
 mod show;
@@ -36,7 +36,6 @@ pub use self::orders::{RolloutChoice, RolloutOrder};
 pub use self::show::{DeviceState, RolloutState, StageState};
 use crate::ControlError;
 use crate::reconcile::Wake;
-use crate::releases::channels::Channels;
 use crate::releases::tags::ChannelTags;
 
 /// Rolls releases out. Clones share it.
@@ -48,7 +47,9 @@ struct Inner {
     store: Store,
     clock: Clock,
     tags: ChannelTags,
-    channels: Channels,
+    /// Of the reconciler that moves channels.
+    channels: Wake,
+    wake: Wake,
     /// Read by everything that writes rows, written by what makes memory again from the rows.
     gate: tokio::sync::RwLock<()>,
     memory: Mutex<Memory>,
@@ -79,14 +80,21 @@ pub enum Evidence {
 }
 
 impl Rollouts {
-    pub(crate) fn new(store: Store, clock: Clock, tags: ChannelTags, channels: Channels) -> Self {
+    /// None in memory yet: control reads them when it is put together.
+    pub fn new(store: Store, clock: Clock, tags: ChannelTags) -> Self {
+        let (channels, wake) = (Wake::default(), Wake::default());
         let (gate, memory) = (tokio::sync::RwLock::default(), Mutex::default());
-        Self(Arc::new(Inner { store, clock, tags, channels, gate, memory }))
+        Self(Arc::new(Inner { store, clock, tags, channels, wake, gate, memory }))
     }
 
     /// Wakes the reconciler.
     pub(crate) fn wake(&self) -> &Wake {
-        self.0.channels.rollouts()
+        &self.0.wake
+    }
+
+    /// Wakes the reconciler that moves channels.
+    pub(crate) fn channels_wake(&self) -> &Wake {
+        &self.0.channels
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

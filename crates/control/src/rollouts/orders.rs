@@ -70,11 +70,8 @@ enum Effect {
 
 impl Active {
     fn effect(&self, order: &RolloutOrder) -> Result<Effect, ControlError> {
-        let refused = |why: String| ControlError::RolloutOrder {
-            rollout: self.row.number,
-            verb: order.verb(),
-            why,
-        };
+        let refused =
+            |why: String| ControlError::RolloutOrder { rollout: self.row.number, verb: order.verb(), why };
         let status = self.engine.status();
         let is_repeat = matches!(
             (order, status),
@@ -164,10 +161,9 @@ impl Rollouts {
                     let mut batch = active.step(vec![(Event::Ordered { order: given, at: now }, actor)], now);
                     let object = format!("{}/rollouts/{number}", active.source);
                     let after = json!({ "state": active.row.state, "order": given });
-                    batch.entries.insert(
-                        0,
-                        context.entry(order.operation(), object, Some(before), Some(after)),
-                    );
+                    batch
+                        .entries
+                        .insert(0, context.entry(order.operation(), object, Some(before), Some(after)));
                     Some(batch)
                 }
             }

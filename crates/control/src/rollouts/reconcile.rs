@@ -76,9 +76,7 @@ impl Rollouts {
         Ok(())
     }
 
-    async fn quarantined(
-        &self,
-    ) -> Result<BTreeSet<(SourceId, edgewright_model::Digest)>, ControlError> {
+    async fn quarantined(&self) -> Result<BTreeSet<(SourceId, edgewright_model::Digest)>, ControlError> {
         let rows = self.0.store.quarantine().await?;
         Ok(rows.into_iter().map(|row| (row.source, row.digest)).collect())
     }
@@ -230,7 +228,7 @@ impl Rollouts {
         let moved = self.0.store.move_channels(source.row.id, &[decided], self.0.clock.now()).await?;
         self.0.tags.refresh(&self.0.store).await?;
         if !moved.is_empty() {
-            self.0.channels.wake().wake("a channel moved");
+            self.0.channels.wake("a channel moved");
         }
         Ok(())
     }
@@ -293,10 +291,12 @@ impl Rollouts {
             let policy = source.policy(channel);
             for follower in source.followers(&channel.name).filter(super::members::Follower::is_free) {
                 let place = if policy.is_some() {
-                    let settled = || source.settled(channel, follower).map(|image| Place::Plain {
-                        image,
-                        reason: "the device has this release already".to_owned(),
-                    });
+                    let settled = || {
+                        source.settled(channel, follower).map(|image| Place::Plain {
+                            image,
+                            reason: "the device has this release already".to_owned(),
+                        })
+                    };
                     memory.member_place(source.row.id, channel, &follower.device.id).or_else(settled)
                 } else {
                     let image = source.image(channel.completed, follower.variant);
@@ -354,9 +354,8 @@ impl Memory {
 
     /// Takes a rollout in the place of the one before of its channel.
     pub(super) fn add(&mut self, active: Active) {
-        let is_other = |other: &Active| {
-            other.row.source != active.row.source || other.row.channel != active.row.channel
-        };
+        let is_other =
+            |other: &Active| other.row.source != active.row.source || other.row.channel != active.row.channel;
         self.rollouts.retain(|_, other| is_other(other));
         let rollout = active.row.number;
         for member in &active.members {

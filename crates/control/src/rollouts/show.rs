@@ -10,9 +10,9 @@ use edgewright_rollout::state::Rung;
 use edgewright_store::rollouts::{MemberPart, RolloutRow};
 use jiff::Timestamp;
 
+use super::Rollouts;
 use super::memory::{Active, Place};
 use super::orders::RolloutChoice;
-use super::Rollouts;
 use crate::ControlError;
 
 /// A rollout as it is now.
@@ -118,7 +118,10 @@ impl Rollouts {
     async fn with<T>(
         &self,
         choice: &RolloutChoice,
-        ask: impl FnOnce(&mut Active, &std::collections::BTreeSet<(edgewright_store::sources::SourceId, Digest)>) -> T,
+        ask: impl FnOnce(
+            &mut Active,
+            &std::collections::BTreeSet<(edgewright_store::sources::SourceId, Digest)>,
+        ) -> T,
     ) -> Result<T, ControlError> {
         self.load().await?;
         let (number, source) = self.source_of(choice).await?;

@@ -143,11 +143,8 @@ impl Rollouts {
         }
         let Batch { rollout, source, events, state, completion, entries, now } = batch;
         let is_complete = completion.is_some();
-        let written = self
-            .0
-            .store
-            .add_rollout_events(rollout, &events, &state, (completion, &entries), now)
-            .await;
+        let written =
+            self.0.store.add_rollout_events(rollout, &events, &state, (completion, &entries), now).await;
         if let Err(error) = written {
             self.memory().is_good = false;
             self.wake().wake("a row could not be written");
@@ -164,7 +161,7 @@ impl Rollouts {
         }
         if is_complete {
             self.0.tags.refresh(&self.0.store).await?;
-            self.0.channels.wake().wake("a rollout is complete");
+            self.0.channels.wake("a rollout is complete");
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use edgewright_control::context::OperationContext;
 use edgewright_control::hosting::Hosting;
 use edgewright_control::releases::tags::ChannelTags;
+use edgewright_control::rollouts::Rollouts;
 use edgewright_control::{Control, ControlSettings, Parts, SourceSettings};
 use edgewright_job::{JobRegistry, SimulatedExecutor};
 use edgewright_model::order::{JobOrder, RegistryAccess, Task};
@@ -200,6 +201,7 @@ async fn open(
         store: store.clone(),
         hosting: Hosting::new(&access, Some(registry.clone())).unwrap(),
         tags: tags.clone(),
+        rollouts: Rollouts::new(store.clone(), clock.clone(), tags.clone()),
         executor: Arc::new(executor.clone()),
         git,
         clock,

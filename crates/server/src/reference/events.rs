@@ -104,7 +104,10 @@ const EVENTS: [Event; 7] = [
             ("before", "integer or null: release that the channel had completed"),
             ("kind", "string: `release` or `rollback`"),
             ("stage", "integer: the stage that is open, from 0; after the last one: all other devices"),
-            ("state", "string: `active`, `paused`, `stopped`, `aborted`, `superseded`, `rolled_back` or `complete`"),
+            (
+                "state",
+                "string: `active`, `paused`, `stopped`, `aborted`, `superseded`, `rolled_back` or `complete`",
+            ),
             PREVIOUS,
             ("reason", "string: why the channel takes the release"),
         ],

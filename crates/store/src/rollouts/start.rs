@@ -143,13 +143,14 @@ impl Store {
         self.write(move |db| {
             Box::pin(async move {
                 let RollBack { source, channel, generation, bad, .. } = &wanted;
-                let found =
-                    sqlx::query("SELECT run, branch, commit_id FROM releases WHERE source_id = ? AND number = ?")
-                        .bind(source.0)
-                        .bind(bad.0)
-                        .fetch_one(&mut *db)
-                        .await
-                        .doing("read a release")?;
+                let found = sqlx::query(
+                    "SELECT run, branch, commit_id FROM releases WHERE source_id = ? AND number = ?",
+                )
+                .bind(source.0)
+                .bind(bad.0)
+                .fetch_one(&mut *db)
+                .await
+                .doing("read a release")?;
                 let run = RunNumber(row::number(&found, "run")?);
                 let branch: String = row::text(&found, "branch")?;
                 let commit: CommitId = row::text(&found, "commit_id")?;

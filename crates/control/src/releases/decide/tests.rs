@@ -255,7 +255,8 @@ fn a_release_with_a_quarantined_digest_is_taken_by_none() {
         channel("after", Follows::Channel(name("has-it")), Some(1)),
         pinned,
     ];
-    let decision = decide(&Facts { quarantined: &quarantined, now: at(9), ..facts(&channels, &releases, &[]) });
+    let decision =
+        decide(&Facts { quarantined: &quarantined, now: at(9), ..facts(&channels, &releases, &[]) });
     let moves = decision.moves.iter().map(|one| format!("{} → {}", one.channel, one.release.0));
     assert_eq!(moves.collect::<Vec<_>>(), ["stable → 2"]);
 }
