@@ -176,10 +176,12 @@ impl Source {
             return None;
         }
         let after = self.image(channel.target, follower.variant)?;
-        if follower.own().is_some_and(|own| own.digest == after.digest) {
+        // The rollout before knows more than what was confirmed: a device may run its release already.
+        let known = last.and_then(|last| last.current(last.member_of(&follower.device.id)?).cloned());
+        let has_it = |image: &MemberImage| image.digest == after.digest;
+        if follower.own().as_ref().is_some_and(has_it) && known.as_ref().is_none_or(has_it) {
             return None;
         }
-        let known = last.and_then(|last| last.current(last.member_of(&follower.device.id)?).cloned());
         let before =
             known.or_else(|| follower.own()).or_else(|| self.image(channel.completed, follower.variant));
         Some(self.row_of(spec, follower, MemberPart::First, (after, before)))
