@@ -52,8 +52,12 @@ pub const REBUILDS: &str = "/api/v1/rebuilds";
 /// An [`crate::AuditPage`], newest first. Query: `actor`, `operation`, `object`, `since`, `limit`, `cursor`.
 pub const AUDIT: &str = "/api/v1/audit";
 
-/// The devices.
-const DEVICES: &str = "/api/v1/devices";
+/// `POST`: a token for devices; the body is a [`crate::EnrolmentPost`]. Returns [`crate::EnrolmentView`].
+pub const ENROLMENTS: &str = "/api/v1/enrolments";
+/// `POST`: exchange a token; the body is a [`crate::EnrolPost`]. Returns [`crate::DeviceIdentity`].
+pub const ENROL: &str = "/api/v1/enrol";
+/// [`crate::DeviceSummary`]s, by id. Query: `source`, `limit`, `cursor`.
+pub const DEVICES: &str = "/api/v1/devices";
 
 /// Default of `limit`: the number of runs or releases in a page of a list.
 pub const DEFAULT_LIMIT: u32 = 20;
@@ -130,6 +134,16 @@ pub fn site(name: &str) -> String {
 /// `source`, needed if several sources have a channel of this name.
 pub fn channel(name: &str) -> String {
     format!("{CHANNELS}/{name}")
+}
+
+/// [`crate::DeviceView`]. `POST`: change a device; the body is a [`crate::DevicePost`].
+pub fn device(device: &DeviceId) -> String {
+    format!("{DEVICES}/{device}")
+}
+
+/// `POST`: another credential for a device. Returns [`crate::DeviceIdentity`].
+pub fn device_credential(device: &DeviceId) -> String {
+    format!("{DEVICES}/{device}/credential")
 }
 
 /// `POST`: [`crate::DeviceReports`] of a device. Returns [`crate::DeviceReportsResponse`]. `GET`: its

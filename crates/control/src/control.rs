@@ -21,6 +21,7 @@ use crate::ControlError;
 use crate::access::Operation;
 use crate::cancellations::Cancellations;
 use crate::context::OperationContext;
+use crate::devices::{DeviceKeeper, Devices};
 use crate::events::Events;
 use crate::hosting::Hosting;
 use crate::inventory::Inventory;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub hosting: Hosting,
     /// What the registry's `TagResolver` answers from.
     pub tags: ChannelTags,
+    /// What it answers devices from.
+    pub devices: Devices,
     /// Admits jobs and does them.
     pub executor: Arc<dyn Executor>,
     /// Reads sources.
@@ -73,6 +76,8 @@ pub(crate) struct Inner {
     work: Work,
     reconcilers: Reconcilers,
     channels: Channels,
+    devices: Devices,
+    hosting: Hosting,
     polling: Polling,
     retention: Retention,
     notifier: Notifier,
@@ -96,6 +101,8 @@ impl Control {
             tracing::info!(run.number = run.number.0, nodes = reset, "resuming run");
         }
         parts.tags.refresh(&parts.store).await?;
+        parts.devices.reload().await?;
+        parts.tags.follow(parts.devices.wake());
         empty(&settings.data.join(SCRATCH))
             .await
             .map_err(|source| ControlError::File { operation: "make the folder for contexts", source })?;
@@ -112,6 +119,8 @@ impl Control {
         start(Arc::new(inner.work.updates.clone()), Wake::default());
         start(Arc::new(inner.retention.clone()), Wake::default());
         start(Arc::new(inner.channels.clone()), inner.channels.wake().clone());
+        let keeper = DeviceKeeper { devices: inner.devices.clone(), hosting: inner.hosting.clone() };
+        start(Arc::new(keeper), inner.devices.wake().clone());
         for handle in inner.sources.all() {
             self.start_polling(handle);
         }
@@ -136,6 +145,11 @@ impl Control {
     /// Fires at shutdown.
     pub fn stopping(&self) -> CancellationToken {
         self.0.shutdown.clone()
+    }
+
+    /// The devices.
+    pub fn devices(&self) -> &Devices {
+        &self.0.devices
     }
 
     /// What happens from now on.
@@ -331,7 +345,7 @@ impl Control {
 
 /// Puts the modules together: each gets its own few dependencies.
 fn compose(settings: ControlSettings, parts: Parts) -> Inner {
-    let Parts { store, hosting, tags, executor, git, clock, tasks } = parts;
+    let Parts { store, hosting, tags, devices, executor, git, clock, tasks } = parts;
     let (shutdown, events, runs_wake) = (tasks.token().clone(), Events::default(), Wake::default());
     let base = (store.clone(), clock.clone());
     let cancellations = Cancellations::new(base, shutdown.clone(), runs_wake.clone());
@@ -389,6 +403,8 @@ fn compose(settings: ControlSettings, parts: Parts) -> Inner {
         sources,
         reconcilers,
         channels,
+        devices,
+        hosting,
         polling,
     }
 }

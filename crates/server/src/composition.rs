@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use edgewright_api::RegistryAddress;
 use edgewright_control::context::OperationContext;
+use edgewright_control::devices::{Devices, Names, NoRollouts};
 use edgewright_control::hosting::Hosting;
 use edgewright_control::releases::tags::ChannelTags;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
@@ -100,8 +101,10 @@ impl Composition {
         let tasks = Tasks::new();
         let store = Store::open(&folder.database()).await?;
         let tags = ChannelTags::default();
-        let gate = Gate::new(live.clone(), &tokens, address.clone());
-        let registry_ports = (Arc::new(tags.clone()), Arc::new(RegistryGate(gate.clone())));
+        let devices = Devices::new(store.clone(), clock.clone(), Arc::new(NoRollouts));
+        let gate = Gate::new(live.clone(), &tokens, devices.clone(), address.clone());
+        let names = Names { tags: tags.clone(), devices: devices.clone() };
+        let registry_ports = (Arc::new(names), Arc::new(RegistryGate(gate.clone())));
         let registry =
             Registry::open(RegistrySettings::new(folder.registry()), registry_ports.0, registry_ports.1)
                 .await?;
@@ -116,6 +119,7 @@ impl Composition {
             store: store.clone(),
             hosting,
             tags,
+            devices,
             executor,
             git: git.clone(),
             clock: clock.clone(),

@@ -213,10 +213,13 @@ impl Store {
                     drop_credentials = Some(drop.bind(id.to_string()));
                 }
                 let update = sqlx::query(
-                    "UPDATE fleet_devices SET state = ?, reason = ?, changed_at = ?, is_unsure = 0
+                    "UPDATE fleet_devices SET state = ?, reason = ?, changed_at = ?,
+                         is_unsure = CASE WHEN ? THEN 0 ELSE is_unsure END
                      WHERE id = ? AND state = ?",
                 );
-                update.bind(state.name()).bind(state.reason().map(str::to_owned)).bind(at)
+                let update = update.bind(state.name()).bind(state.reason().map(str::to_owned)).bind(at);
+                // An operator who lets it go takes responsibility for what it has.
+                update.bind(*state == DeviceState::Active)
             }
             DeviceChange::Pin(pin) => {
                 let update = sqlx::query(

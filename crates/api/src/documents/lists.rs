@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ChannelView, EvidenceView, ImageSummary, ReleaseView, RunSummary, SiteSummary, SourceView};
+use crate::{ChannelView, DeviceSummary, EvidenceView, ImageSummary, ReleaseView, RunSummary, SiteSummary, SourceView};
 
 macro_rules! lists {
     ($($(#[$doc:meta])* $list:ident { $(#[$field_doc:meta])* $field:ident: $item:ty })+) => {$(
@@ -41,6 +41,11 @@ lists! {
     SiteList {
         /// Sites, sorted by source and name.
         sites: SiteSummary
+    }
+    /// Devices.
+    DeviceList {
+        /// Devices, sorted by id.
+        devices: DeviceSummary
     }
     /// Sources.
     SourceList {

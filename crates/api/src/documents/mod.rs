@@ -34,12 +34,12 @@ pub use folder::{
     ChangeView, ChangedKind, CheckReport, Declared, PlanExplanation, PlanNode, PlanReport,
     PlatformExplanation, StepExplanation, StepState, UpdateReport, VariableView, VariantVars,
 };
-pub use lists::{ChannelList, EvidenceList, ImageList, ReleaseList, RunList, SiteList, SourceList};
+pub use lists::{ChannelList, DeviceList, EvidenceList, ImageList, ReleaseList, RunList, SiteList, SourceList};
 pub use reference::reference;
 pub use rollout::{RolloutSimulation, SimulatedRate, SimulatedStage};
 
 use crate::{
-    AuditPage, ChannelView, ImageView, RebuildStatus, ReleaseView, RunView, ServerStatus, SiteView,
+    AuditPage, ChannelView, DeviceIdentity, DeviceView, EnrolmentView, ImageView, RebuildStatus, ReleaseView, RunView, ServerStatus, SiteView,
     VerdictResponse,
 };
 
@@ -155,6 +155,13 @@ documents! {
     ChannelList, "channel-list", ["channel list", "channels"];
     SiteView, "site", ["site show NAME"];
     SiteList, "site-list", ["site list", "sites"];
+    DeviceView, "device", [
+        "device show DEVICE", "device approve DEVICE", "device hold DEVICE", "device release DEVICE",
+        "device pin DEVICE RELEASE", "device unpin DEVICE", "device revoke DEVICE", "device retire DEVICE"
+    ];
+    DeviceList, "device-list", ["device list", "devices"];
+    EnrolmentView, "enrolment", ["device enrol SLOT", "device replace SLOT"];
+    DeviceIdentity, "device-identity", ["device rotate DEVICE"];
     SourceList, "source-list", ["source list"];
     ServerStatus, "status", ["status"];
     AuditPage, "audit", ["audit"];

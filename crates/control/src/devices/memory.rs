@@ -68,7 +68,7 @@ impl SourceFacts {
         source: &SourceRow,
         pins: &BTreeSet<ReleaseNumber>,
     ) -> Result<Self, StoreError> {
-        let mut facts = Self { name: source.definition_name.clone(), ..Self::default() };
+        let mut facts = Self { name: Some(source.name.clone()), ..Self::default() };
         for site in store.sites(source.id).await? {
             for slot in site.slots {
                 let mut labels = site.labels.clone();

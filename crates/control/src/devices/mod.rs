@@ -31,14 +31,16 @@ use edgewright_store::fleet_evidence::DeviceFact;
 
 use crate::ControlError;
 use crate::reconcile::Wake;
-pub use enrol::{EnrolmentRequest, Exchange, Enrolled, TokenRequest};
+pub use enrol::{EnrolmentRequest, Exchange, TokenRequest};
 use memory::{Credential, Member, Memory, SourceFacts};
 pub use notes::Sighting;
 use notes::Notes;
 pub use port::{Evidence, NoRollouts, RolloutAnswer, RolloutPort};
-pub use resolver::{VIRTUAL, Virtual};
+pub use reconcile::DeviceEvent;
+pub(crate) use reconcile::DeviceKeeper;
+pub use resolver::{Beacon, Names, VIRTUAL, Virtual};
 pub use change::Change;
-pub use show::{DeviceStatus, Rung};
+pub use show::DeviceStatus;
 
 /// Devices. Clones share them.
 #[derive(Debug, Clone)]

@@ -15,7 +15,6 @@ use edgewright_store::fleet::{DeviceState, Image};
 use super::port::RolloutAnswer;
 
 /// What is known about a device.
-#[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) state: &'a DeviceState,
     /// The image of the release that it is pinned to; the inner one is none where that has no image for it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use edgewright_control::context::OperationContext;
 use edgewright_control::hosting::Hosting;
+use edgewright_control::devices::{Devices, NoRollouts};
 use edgewright_control::releases::tags::ChannelTags;
 use edgewright_control::{Control, ControlSettings, Parts, SourceSettings};
 use edgewright_job::{JobRegistry, SimulatedExecutor};
@@ -199,6 +200,7 @@ async fn open(
         store: store.clone(),
         hosting: Hosting::new(&access, Some(registry.clone())).unwrap(),
         tags: tags.clone(),
+        devices: Devices::new(store.clone(), clock.clone(), Arc::new(NoRollouts)),
         executor: Arc::new(executor.clone()),
         git,
         clock,
