@@ -10,6 +10,7 @@
 mod channels;
 mod clients;
 mod commands;
+mod devices;
 mod disks;
 mod documents;
 mod failures;
