@@ -5,6 +5,7 @@ mod work;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use edgewright_job::Executor;
 use edgewright_model::names::{ChannelName, CommitId, SourceName};
@@ -119,7 +120,7 @@ impl Control {
         start(Arc::new(inner.work.updates.clone()), Wake::default());
         start(Arc::new(inner.retention.clone()), Wake::default());
         start(Arc::new(inner.channels.clone()), inner.channels.wake().clone());
-        let keeper = DeviceKeeper { devices: inner.devices.clone(), hosting: inner.hosting.clone() };
+        let keeper = DeviceKeeper { devices: inner.devices.clone(), hosting: inner.hosting.clone(), passes: AtomicU32::new(0) };
         start(Arc::new(keeper), inner.devices.wake().clone());
         for handle in inner.sources.all() {
             self.start_polling(handle);

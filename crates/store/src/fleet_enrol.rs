@@ -193,6 +193,9 @@ impl Store {
     }
 
     /// Gives a device another credential. The others end at `overlap_until`; without it at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`]: the device was revoked or retired.
     pub async fn add_credential(
         &self,
         device: &DeviceId,
@@ -212,8 +215,17 @@ impl Store {
                 sqlx::query("DELETE FROM device_credentials WHERE device = ?").bind(device.to_string())
             }
         };
-        let statements = vec![end, add_credential(device, hash, now), audit::insert(entry, now)];
-        self.execute_all("rotate a credential", statements).await
+        let (add, audit) = (add_credential(device, hash, now), audit::insert(entry, now));
+        let what = format!("device {device}");
+        self.write(move |db| {
+            Box::pin(async move {
+                end.execute(&mut *db).await.doing("end a credential")?;
+                let added = add.execute(&mut *db).await.doing("add a credential")?;
+                changed_one(&added, || what)?;
+                audit.execute(db).await.doing("write an audit row").map(drop)
+            })
+        })
+        .await
     }
 
     /// All credentials of devices.
@@ -247,7 +259,10 @@ impl Store {
 }
 
 fn add_credential(device: &DeviceId, hash: &Digest, now: Timestamp) -> crate::write::Statement {
-    let insert = sqlx::query("INSERT INTO device_credentials (hash, device, created_at) VALUES (?, ?, ?)");
+    let insert = sqlx::query(
+        "INSERT INTO device_credentials (hash, device, created_at)
+         SELECT ?1, id, ?3 FROM fleet_devices WHERE id = ?2 AND state IN ('waiting', 'active', 'held')",
+    );
     insert.bind(hash.to_string()).bind(device.to_string()).bind(now.to_string())
 }
 
@@ -365,6 +380,9 @@ mod tests {
         assert_eq!((row.state, row.delivered), (revoked, Some(image.clone())));
         let error = store.note_delivery(&new.id, &image, NOW).await.unwrap_err();
         assert_eq!(error.class(), ErrorClass::Conflict);
+        let late = store.add_credential(&new.id, &Digest::of("late"), None, &entry(), NOW).await;
+        assert_eq!(late.unwrap_err().class(), ErrorClass::Conflict);
+        assert_eq!(store.device_credentials().await.unwrap(), []);
         // What was decided from an older state is not done.
         let again = store.change_device(&new.id, &DeviceState::Active, &change, &entry(), NOW).await;
         assert_eq!(again.unwrap_err().class(), ErrorClass::Conflict);

@@ -74,6 +74,8 @@ impl Devices {
         request: &TokenRequest,
         hash: &Digest,
     ) -> Result<EnrolmentRule, ControlError> {
+        // A slot may have been declared a moment ago.
+        self.refresh_if_changed().await?;
         let (rule, source) = {
             let memory = self.read();
             let (source, site) = place(&memory, request)?;
@@ -134,6 +136,7 @@ impl Devices {
         if !serials.is_empty() && !request.serial.as_ref().is_some_and(|serial| serials.contains(serial)) {
             return Err(denied("the token is for devices with other serial numbers"));
         }
+        self.refresh_if_changed().await?;
         let slot = free_slot(&self.read(), &token, request)?;
         let new = NewDevice {
             token: token.id,
@@ -180,9 +183,9 @@ impl Devices {
     }
 
     async fn admit(&self, device: &DeviceId, credential: &Digest) -> Result<FleetDevice, ControlError> {
-        let row = self.reread(device).await?;
         let known = Credential { device: device.clone(), expires_at: None };
         self.write().credentials.insert(AccessToken::of_hash(credential.clone()), known);
+        let row = self.reread(device).await?;
         tracing::info!(device.id = %device, slot.id = %row.slot, device.state = row.state.name(), "device enrolled");
         Ok(row)
     }
@@ -208,12 +211,16 @@ impl Devices {
         let until = now.checked_add(OVERLAP).unwrap_or(Timestamp::MAX);
         let entry = context.entry(Operation::RotateDevice, format!("devices/{device}"), None, None);
         self.0.store.add_credential(device, credential, Some(until), &entry, now).await?;
-        let mut memory = self.write();
-        for known in memory.credentials.values_mut().filter(|known| known.device == *device) {
-            known.expires_at.get_or_insert(until);
+        {
+            let mut memory = self.write();
+            for known in memory.credentials.values_mut().filter(|known| known.device == *device) {
+                known.expires_at.get_or_insert(until);
+            }
+            let known = Credential { device: device.clone(), expires_at: None };
+            memory.credentials.insert(AccessToken::of_hash(credential.clone()), known);
         }
-        let known = Credential { device: device.clone(), expires_at: None };
-        memory.credentials.insert(AccessToken::of_hash(credential.clone()), known);
+        // One that was revoked at the same time loses it again.
+        self.reread(device).await?;
         Ok(until)
     }
 

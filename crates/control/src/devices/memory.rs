@@ -20,6 +20,8 @@ pub(super) struct Memory {
     pub(super) devices: HashMap<DeviceId, Member>,
     pub(super) credentials: HashMap<AccessToken, Credential>,
     pub(super) sources: BTreeMap<SourceId, SourceFacts>,
+    /// What they were read at.
+    pub(super) stamp: String,
 }
 
 /// A credential: whose it is, and until when.
@@ -120,7 +122,8 @@ impl Memory {
     /// The holder of a credential that is valid now.
     pub(super) fn holder(&self, token: &AccessToken, now: Timestamp) -> Option<&DeviceId> {
         let found = self.credentials.get(token)?;
-        found.expires_at.is_none_or(|end| end > now).then_some(&found.device)
+        let is_in_slot = self.devices.get(&found.device).is_some_and(|member| member.row.state.is_in_slot());
+        (is_in_slot && found.expires_at.is_none_or(|end| end > now)).then_some(&found.device)
     }
 
     /// What a device is answered with now; none if there is no such device.

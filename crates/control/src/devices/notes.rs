@@ -47,14 +47,27 @@ pub(super) struct Download {
     pub(super) image: Image,
     /// Manifests and blobs that were sent to their end.
     pub(super) sent: BTreeSet<Digest>,
-    /// What was sent for images before: clients do not fetch it again.
-    pub(super) before: BTreeSet<Digest>,
+    /// The image before: clients do not fetch its blobs again.
+    pub(super) before: Option<Image>,
     /// When something was sent last.
     pub(super) last: Option<Timestamp>,
     /// Whether the device polled after that.
     pub(super) has_polled: bool,
     /// Whether something was sent or polled since it was judged last.
     pub(super) is_changed: bool,
+}
+
+impl Download {
+    fn new(image: &Image) -> Self {
+        Self {
+            image: image.clone(),
+            sent: BTreeSet::new(),
+            before: None,
+            last: None,
+            has_polled: false,
+            is_changed: false,
+        }
+    }
 }
 
 /// The boots of a device, as its reports name them.
@@ -106,35 +119,23 @@ impl Notes {
     }
 
     /// A device is answered with another image from now on.
-    pub(super) fn begin(&self, device: &DeviceId, image: &Image) {
+    pub(super) fn begin(&self, device: &DeviceId, image: &Image, before: Option<Image>) {
+        let download = Download { before, ..Download::new(image) };
+        self.lock().downloads.insert(device.clone(), download);
+    }
+
+    /// A device has everything of its image.
+    pub(super) fn finish(&self, device: &DeviceId, image: &Image) {
         let mut inside = self.lock();
-        let old = inside.downloads.remove(device);
-        let mut before = old.map(|old| &old.before | &old.sent).unwrap_or_default();
-        if before.len() > MAX_BLOBS {
-            before = BTreeSet::new();
+        if inside.downloads.get(device).is_some_and(|download| download.image == *image) {
+            inside.downloads.remove(device);
         }
-        let download = Download {
-            image: image.clone(),
-            sent: BTreeSet::new(),
-            before,
-            last: None,
-            has_polled: false,
-            is_changed: false,
-        };
-        inside.downloads.insert(device.clone(), download);
     }
 
     /// A manifest or blob was sent to a device, to its end.
     pub(super) fn sent(&self, device: &DeviceId, image: &Image, digest: &Digest, at: Timestamp) {
         let mut inside = self.lock();
-        let download = inside.downloads.entry(device.clone()).or_insert_with(|| Download {
-            image: image.clone(),
-            sent: BTreeSet::new(),
-            before: BTreeSet::new(),
-            last: None,
-            has_polled: false,
-            is_changed: false,
-        });
+        let download = inside.downloads.entry(device.clone()).or_insert_with(|| Download::new(image));
         if download.sent.len() < MAX_BLOBS {
             download.sent.insert(digest.clone());
         }

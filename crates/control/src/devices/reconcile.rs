@@ -2,6 +2,7 @@
 //! again what offers are made from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use edgewright_model::Digest;
@@ -24,6 +25,8 @@ use crate::reconcile::{Outcome, Reconciler};
 
 /// How often notes are written, at least. A crash loses so much of what was seen, and no offer.
 const PERIOD: Duration = Duration::from_secs(5);
+/// After how many passes expired tokens and credentials are removed: about an hour.
+const PASSES_OF_EXPIRY: u32 = 720;
 
 /// What a report says about a device and its images.
 #[derive(Debug, Clone)]
@@ -42,6 +45,7 @@ pub struct DeviceEvent {
 pub(crate) struct DeviceKeeper {
     pub(crate) devices: Devices,
     pub(crate) hosting: Hosting,
+    pub(crate) passes: AtomicU32,
 }
 
 impl Devices {
@@ -98,8 +102,9 @@ impl Devices {
 
     /// Writes everything that was noted, and hands it to rollouts.
     async fn flush(&self, hosting: &Hosting) -> Result<usize, ControlError> {
+        let mut known = Blobs::new();
         for (device, download) in self.0.notes.changed_downloads() {
-            self.judge_download(hosting, &device, &download).await;
+            self.judge_download(hosting, &mut known, &device, &download).await;
         }
         let waiting = self.0.notes.take();
         let digests: BTreeSet<&Digest> = waiting.evidence.iter().map(|noted| &noted.digest).collect();
@@ -202,28 +207,78 @@ impl Devices {
     }
 
     /// Whether a device has everything of its image.
-    async fn judge_download(&self, hosting: &Hosting, device: &DeviceId, download: &Download) {
-        let known = self.0.store.index(&download.image.digest).await.ok().flatten().unwrap_or_default();
-        let mut manifests: Vec<Digest> = known.into_values().collect();
-        manifests.push(download.image.digest.clone());
-        for manifest in manifests.iter().filter(|manifest| download.sent.contains(manifest)) {
-            let Ok(Some((config, layers))) = hosting.blobs_of(&download.image.repository, manifest).await
-            else {
-                continue; // an index, or the registry does not answer: judged again with the next blob
-            };
-            let has = |digest: &Digest| download.sent.contains(digest) || download.before.contains(digest);
-            let basis = match has(&config) && layers.iter().all(has) {
-                true => OBSERVED,
-                // Clients fetch the configuration last or first, and layers that they have never.
-                false if download.sent.contains(&config) && download.has_polled => INFERRED,
-                false => continue,
+    async fn judge_download(&self, hosting: &Hosting, known: &mut Blobs, device: &DeviceId, download: &Download) {
+        let before = match &download.before {
+            Some(image) if self.has_downloaded(device, image).await => self.parts(hosting, known, image).await,
+            _ => Vec::new(),
+        };
+        let before: BTreeSet<&Digest> = before.iter().flat_map(|part| &part.blobs).collect();
+        let has = |digest: &Digest| download.sent.contains(digest) || before.contains(digest);
+        for part in self.parts(hosting, known, &download.image).await {
+            if !download.sent.contains(&part.manifest) {
+                continue;
+            }
+            let basis = if part.blobs.iter().all(has) {
+                self.0.notes.finish(device, &download.image);
+                OBSERVED
+            } else if download.sent.contains(&part.config) && download.has_polled {
+                // Clients fetch no layer that they have.
+                INFERRED
+            } else {
+                continue;
             };
             let evidence = Evidence::Reached(Rung::Downloaded);
             let (digest, at) = (download.image.digest.clone(), self.0.clock.now());
             self.0.notes.add(Noted { device: device.clone(), digest, evidence, basis, at });
         }
     }
+
+    /// Whether it is known for sure that a device has an image.
+    async fn has_downloaded(&self, device: &DeviceId, image: &Image) -> bool {
+        let facts = self.0.store.device_facts(device).await.unwrap_or_default();
+        let is_there = |fact: &DeviceFact| {
+            fact.digest == image.digest
+                && fact.basis != INFERRED
+                && matches!(fact.rung.as_str(), "downloaded" | "booted" | "healthy")
+        };
+        facts.iter().any(is_there)
+    }
+
+    /// What an image consists of on each platform. What the registry does not give now is left out: downloads
+    /// are judged again when more was sent.
+    async fn parts(&self, hosting: &Hosting, known: &mut Blobs, image: &Image) -> Vec<Part> {
+        if let Some(parts) = known.get(&image.digest) {
+            return parts.clone();
+        }
+        let index = self.0.store.index(&image.digest).await.ok().flatten().unwrap_or_default();
+        let mut manifests: Vec<Digest> = index.into_values().collect();
+        manifests.push(image.digest.clone());
+        let mut parts = Vec::new();
+        for manifest in manifests {
+            match hosting.blobs_of(&image.repository, &manifest).await {
+                Ok(Some((config, mut blobs))) => {
+                    blobs.push(config.clone());
+                    parts.push(Part { manifest, config, blobs });
+                }
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "cannot read a manifest"),
+            }
+        }
+        known.insert(image.digest.clone(), parts.clone());
+        parts
+    }
 }
+
+/// The manifest of one platform, and all of its blobs.
+#[derive(Debug, Clone)]
+struct Part {
+    manifest: Digest,
+    config: Digest,
+    blobs: Vec<Digest>,
+}
+
+/// The parts of images, by index, in one pass.
+type Blobs = BTreeMap<Digest, Vec<Part>>;
 
 impl Reconciler for DeviceKeeper {
     fn name(&self) -> String {
@@ -237,9 +292,11 @@ impl Reconciler for DeviceKeeper {
     fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
         async {
             let devices = &self.devices;
-            devices.refresh().await?;
+            devices.refresh_if_changed().await?;
             let count = devices.flush(&self.hosting).await?;
-            devices.forget_expired().await?;
+            if self.passes.fetch_add(1, Ordering::Relaxed).is_multiple_of(PASSES_OF_EXPIRY) {
+                devices.forget_expired().await?;
+            }
             Ok(Outcome::counted(count, "noted", "fact"))
         }
         .boxed()
@@ -250,15 +307,7 @@ impl Devices {
     /// Removes credentials whose time is over. They are invalid since then, whether or not this has run.
     async fn forget_expired(&self) -> Result<(), ControlError> {
         let now = self.0.clock.now();
-        let count = {
-            let mut memory = self.write();
-            let before = memory.credentials.len();
-            memory.credentials.retain(|_, known| known.expires_at.is_none_or(|end| end > now));
-            before - memory.credentials.len()
-        };
-        if count > 0 {
-            self.0.store.drop_expired_enrolment(now).await?;
-        }
-        Ok(())
+        self.write().credentials.retain(|_, known| known.expires_at.is_none_or(|end| end > now));
+        Ok(self.0.store.drop_expired_enrolment(now).await?)
     }
 }

@@ -158,11 +158,12 @@ impl Devices {
             };
             if !is_known(&image) {
                 self.0.store.note_delivery(device, &image, now).await?;
+                let mut before = None;
                 if let Some(member) = self.write().devices.get_mut(device) {
-                    member.row.delivered = Some(image.clone());
+                    before = member.row.delivered.replace(image.clone());
                     member.row.is_unsure = false;
                 }
-                self.0.notes.begin(device, &image);
+                self.0.notes.begin(device, &image, before);
                 tracing::info!(device.id = %device, image.digest = %image.digest, "offered a new image");
             }
             return Ok(Some(image));
