@@ -120,7 +120,11 @@ impl Control {
         start(Arc::new(inner.work.updates.clone()), Wake::default());
         start(Arc::new(inner.retention.clone()), Wake::default());
         start(Arc::new(inner.channels.clone()), inner.channels.wake().clone());
-        let keeper = DeviceKeeper { devices: inner.devices.clone(), hosting: inner.hosting.clone(), passes: AtomicU32::new(0) };
+        let keeper = DeviceKeeper {
+            devices: inner.devices.clone(),
+            hosting: inner.hosting.clone(),
+            passes: AtomicU32::new(0),
+        };
         start(Arc::new(keeper), inner.devices.wake().clone());
         for handle in inner.sources.all() {
             self.start_polling(handle);

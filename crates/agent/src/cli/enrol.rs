@@ -54,7 +54,8 @@ pub(super) async fn run(cli: &Cli, args: &EnrolArgs) -> Result<ExitCode, Failure
     let ca_file = args.ca_file.clone();
     on_disk(move || {
         write(&folder, &config, &written, &server, ca_file.as_deref())?;
-        durable::remove(&state.join(ATTEMPT)).map_err(|error| Failure::unavailable("cannot remove a file", &error))
+        durable::remove(&state.join(ATTEMPT))
+            .map_err(|error| Failure::unavailable("cannot remove a file", &error))
     })
     .await?;
     report(cli.json, &identity)
@@ -146,4 +147,49 @@ async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     blocking(work).await.map_err(|error| Failure::unavailable("the agent stops", &error))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn identity() -> DeviceIdentity {
+        serde_json::from_value(serde_json::json!({
+            "device": "dev-1", "credential": "ewdev_secret", "registry": "127.0.0.1:5080", "tls": false,
+            "image": "127.0.0.1:5080/device/self:current", "site": "plant-a", "slot": "one", "state": "active",
+            "old_until": null,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_attempt_stays_the_same_until_it_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = attempt(folder.path()).unwrap();
+        assert_eq!(first.len(), 2 * ATTEMPT_BYTES);
+        assert_eq!(attempt(folder.path()).unwrap(), first);
+        durable::remove(&folder.path().join(ATTEMPT)).unwrap();
+        assert_ne!(attempt(folder.path()).unwrap(), first);
+    }
+
+    #[test]
+    fn the_written_configuration_is_that_of_the_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        let authority = folder.path().join("ca.pem");
+        std::fs::write(&authority, "an authority").unwrap();
+        write(folder.path(), &path, &identity(), "http://127.0.0.1:5080", Some(&authority)).unwrap();
+        let config = Config::read(&path).unwrap();
+        assert_eq!(config.device.as_str(), "dev-1");
+        assert_eq!(config.image.to_string(), "127.0.0.1:5080/device/self:current");
+        assert_eq!(config.registry.as_deref(), Some("http://127.0.0.1:5080"));
+        assert_eq!(config.authority.as_deref(), Some("an authority".as_bytes()));
+        let report = config.report.unwrap();
+        assert_eq!(
+            (report.url.as_str(), report.token.unwrap().0.as_str()),
+            ("http://127.0.0.1:5080", "ewdev_secret")
+        );
+        assert!(config.auth.unwrap().0.contains("127.0.0.1:5080/device"));
+    }
 }

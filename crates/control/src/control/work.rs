@@ -124,7 +124,7 @@ impl Control {
     }
 
     /// Records reports of a device, and returns how many are new. They are not audited: they change nothing
-    /// else. `events` are what they say about the device and its images.
+    /// else. `events` are those of the reports.
     ///
     /// # Errors
     /// The principal may not; the database cannot be written.

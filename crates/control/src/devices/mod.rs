@@ -10,6 +10,8 @@
 //! of a new digest: after a crash the server never forgets what a device may have.
 
 mod change;
+mod clones;
+mod downloads;
 mod enrol;
 mod memory;
 mod notes;
@@ -31,15 +33,15 @@ use edgewright_store::fleet_evidence::DeviceFact;
 
 use crate::ControlError;
 use crate::reconcile::Wake;
+pub use change::Change;
+pub use clones::Sighting;
 pub use enrol::{EnrolmentRequest, Exchange, TokenRequest};
 use memory::{Credential, Member, Memory, SourceFacts};
-pub use notes::Sighting;
 use notes::Notes;
 pub use port::{Evidence, NoRollouts, RolloutAnswer, RolloutPort};
 pub use reconcile::DeviceEvent;
 pub(crate) use reconcile::DeviceKeeper;
 pub use resolver::{Beacon, Names, VIRTUAL, Virtual};
-pub use change::Change;
 pub use show::DeviceStatus;
 
 /// Devices. Clones share them.

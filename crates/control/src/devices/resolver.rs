@@ -1,4 +1,4 @@
-//! The virtual repositories of devices: `device/self` is that of the credential, `device/ID` the same by name.
+//! The virtual repositories of devices: `device/self` is that of the credential, `device/ID` that of the name.
 //!
 //! | name | answers |
 //! |---|---|
@@ -192,7 +192,13 @@ impl Devices {
         };
         let (digest, at) = (digest.clone(), self.0.clock.now());
         self.0.notes.see(device, at);
-        self.0.notes.add(Noted { device: device.clone(), digest, evidence, basis: super::notes::REPORTED, at });
+        self.0.notes.add(Noted {
+            device: device.clone(),
+            digest,
+            evidence,
+            basis: super::notes::REPORTED,
+            at,
+        });
         self.0.wake.wake("a device reported");
     }
 }

@@ -3,8 +3,10 @@
 //! A response counts when its last byte was handed to the connection. A range counts if it is the last part:
 //! clients resume where the part before ended.
 
+use std::net::SocketAddr;
+
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderName, Method, Response, StatusCode, header};
 use edgewright_control::context::OperationContext;
 use edgewright_control::devices::{Devices, VIRTUAL};
@@ -32,6 +34,9 @@ impl Traffic {
         }
         match request.extensions().get::<OperationContext>()?.actor() {
             Principal::Device { id: Some(device) } => {
+                if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
+                    devices.came(device, peer.ip().to_canonical());
+                }
                 Some(Self { devices: devices.clone(), device: device.clone() })
             }
             _ => None,
