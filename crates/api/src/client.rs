@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
-    AuditFilter, AuditPage, ChannelPost, ChannelView, DeviceReportView, DeviceReports, DeviceReportsResponse,
+    AuditFilter, AuditPage, ChannelPost, ChannelView, DeviceIdentity, DevicePost, DeviceReportView,
+    DeviceReports, DeviceReportsResponse, DeviceSummary, DeviceView, EnrolPost, EnrolmentPost, EnrolmentView,
     EvidenceQuery, EvidenceView, ExportPost, ExportView, ImageSummary, ImageView, PollResponse,
     QuarantinePost, QuarantineView, RebuildPost, RebuildStatus, ReleaseView, RolloutDeviceView, RolloutPost,
     RolloutSummary, RolloutView, RunJobs, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary,
@@ -207,6 +208,43 @@ impl Client {
         reports: &DeviceReports,
     ) -> Result<DeviceReportsResponse, ClientError> {
         let request = self.request(Method::POST, &routes::device_reports(device), &[]).json(reports);
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
+    }
+
+    /// The devices.
+    pub async fn devices(&self, source: Option<&SourceName>) -> Result<Vec<DeviceSummary>, ClientError> {
+        self.list(routes::DEVICES, source, &[], None).await
+    }
+
+    /// One device.
+    pub async fn device(&self, device: &DeviceId) -> Result<DeviceView, ClientError> {
+        self.get(&routes::device(device), &[]).await
+    }
+
+    /// Changes a device.
+    pub async fn change_device(
+        &self,
+        device: &DeviceId,
+        post: &DevicePost,
+    ) -> Result<DeviceView, ClientError> {
+        let request = self.request(Method::POST, &routes::device(device), &[]).json(post);
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
+    }
+
+    /// Gives a device another credential.
+    pub async fn rotate_device(&self, device: &DeviceId) -> Result<DeviceIdentity, ClientError> {
+        self.post(&routes::device_credential(device)).await
+    }
+
+    /// Makes an enrolment token.
+    pub async fn make_enrolment(&self, post: &EnrolmentPost) -> Result<EnrolmentView, ClientError> {
+        let request = self.request(Method::POST, routes::ENROLMENTS, &[]).json(post);
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
+    }
+
+    /// Exchanges an enrolment token for a device's identity.
+    pub async fn enrol(&self, post: &EnrolPost) -> Result<DeviceIdentity, ClientError> {
+        let request = self.request(Method::POST, routes::ENROL, &[]).json(post);
         decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
     }
 

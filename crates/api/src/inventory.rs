@@ -112,8 +112,8 @@ pub enum ChannelPost {
         /// Why, for the audit trail and for other operators.
         reason: String,
     },
-    /// Move the channel back: a new release with the former digests, the replaced ones are quarantined, and the
-    /// channel is held.
+    /// Move the channel back: a new release with the former digests, the replaced ones are quarantined, and
+    /// the channel is held.
     RollBack {
         /// Number of the release whose digests it gets; null: the one that the channel had before.
         #[schema(value_type = Option<u32>)]

@@ -127,8 +127,8 @@ pub struct RolloutDeviceView {
     pub site: SiteId,
     /// Name of its stage.
     pub stage: String,
-    /// `waiting`, `offered`, `downloaded`, `booted`, `healthy`, `failed`, `late`, or `outside` if it does not get
-    /// the release.
+    /// `waiting`, `offered`, `downloaded`, `booted`, `healthy`, `failed`, `late`, or `outside` if it does not
+    /// get the release.
     pub state: String,
     /// Time at which it was offered the release; null before.
     pub offered: Option<Timestamp>,

@@ -11,6 +11,7 @@
 //! | [`serve`] | the server and its jobs |
 //! | [`values`] | parsers of option values |
 
+mod device;
 mod disk;
 mod export;
 mod read;
@@ -31,6 +32,7 @@ use edgewright_model::names::{SourceName, VariantName};
 
 use crate::{complete, exit};
 
+pub(crate) use self::device::{DeviceArgs, DeviceCommand, EnrolArgs, FileFormat, FilesArgs};
 pub(crate) use self::disk::DiskArgs;
 pub(crate) use self::export::{ExportArgs, ExportCommand};
 pub(crate) use self::read::{
@@ -185,6 +187,16 @@ pub(crate) enum Command {
     },
     /// Short for `channel list`
     Channels(ListArgs),
+    /// List, show, enrol and change devices
+    #[command(
+        after_help = "Examples:\n  edgewright device enrol plant-a/press-1\n  edgewright device enrol plant-a/press-1 --out ./press-1\n  edgewright device enrol plant-a --any-slot --uses 20 --label line=3 --approval\n  edgewright device show dev-4f1c9a02b7de5566\n  edgewright device hold dev-4f1c9a02b7de5566 --reason \"repair\"\n  edgewright device revoke dev-4f1c9a02b7de5566 --reason \"stolen\""
+    )]
+    Device {
+        #[command(subcommand)]
+        command: DeviceCommand,
+    },
+    /// Short for `device list`
+    Devices(ListArgs),
     /// List rollouts, show one, or give it an order; simulate one
     #[command(
         after_help = "Examples:\n  edgewright rollout show stable\n  edgewright rollout explain stable\n  edgewright rollout approve stable\n  edgewright rollout resume 7"

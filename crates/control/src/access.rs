@@ -57,11 +57,29 @@ pub enum Operation {
     DeleteManifest,
     /// Record what a device reports.
     ReportDevice,
+    /// Make a token for devices, or enrol one by it.
+    EnrolDevice,
+    /// Let a device that waits join the fleet.
+    ApproveDevice,
+    /// Keep a device at what it has.
+    HoldDevice,
+    /// End that.
+    ReleaseDevice,
+    /// Fix a device to a release.
+    PinDevice,
+    /// Undo that.
+    UnpinDevice,
+    /// End a device's credentials.
+    RevokeDevice,
+    /// Take a device out of the fleet.
+    RetireDevice,
+    /// Give a device another credential.
+    RotateDevice,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 34] = [
         Self::PollSource,
         Self::QueueRun,
         Self::SelectRun,
@@ -87,6 +105,15 @@ impl Operation {
         Self::PushManifest,
         Self::DeleteManifest,
         Self::ReportDevice,
+        Self::EnrolDevice,
+        Self::ApproveDevice,
+        Self::HoldDevice,
+        Self::ReleaseDevice,
+        Self::PinDevice,
+        Self::UnpinDevice,
+        Self::RevokeDevice,
+        Self::RetireDevice,
+        Self::RotateDevice,
     ];
 
     /// Its name in the audit trail and in logs.
@@ -117,6 +144,15 @@ impl Operation {
             Self::PushManifest => "registry.push",
             Self::DeleteManifest => "registry.delete",
             Self::ReportDevice => "device.report",
+            Self::EnrolDevice => "device.enrol",
+            Self::ApproveDevice => "device.approve",
+            Self::HoldDevice => "device.hold",
+            Self::ReleaseDevice => "device.release",
+            Self::PinDevice => "device.pin",
+            Self::UnpinDevice => "device.unpin",
+            Self::RevokeDevice => "device.revoke",
+            Self::RetireDevice => "device.retire",
+            Self::RotateDevice => "device.rotate",
         }
     }
 }
@@ -143,7 +179,10 @@ pub fn may(
     let is_permitted = match principal {
         Principal::Operator { .. } | Principal::System { .. } => true,
         Principal::Hook { source: own } => operation == Operation::PollSource && source == Some(own),
-        Principal::Device { .. } => operation == Operation::ReportDevice,
+        Principal::Device { id: None } => operation == Operation::ReportDevice,
+        Principal::Device { id: Some(_) } => {
+            matches!(operation, Operation::ReportDevice | Operation::RotateDevice)
+        }
         Principal::Anonymous | Principal::Job { .. } => false,
     };
     if is_permitted { Ok(()) } else { Err(NotPermitted { kind: principal.kind(), operation }) }

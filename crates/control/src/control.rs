@@ -6,6 +6,7 @@ mod work;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use edgewright_job::Executor;
 use edgewright_model::names::{ChannelName, CommitId, SourceName};
@@ -22,6 +23,7 @@ use crate::ControlError;
 use crate::access::Operation;
 use crate::cancellations::Cancellations;
 use crate::context::OperationContext;
+use crate::devices::{DeviceKeeper, Devices};
 use crate::events::Events;
 use crate::hosting::Hosting;
 use crate::inventory::Inventory;
@@ -56,6 +58,8 @@ pub struct Parts {
     pub tags: ChannelTags,
     /// Rolls releases out.
     pub rollouts: Rollouts,
+    /// What it answers devices from.
+    pub devices: Devices,
     /// Admits jobs and does them.
     pub executor: Arc<dyn Executor>,
     /// Reads sources.
@@ -78,6 +82,8 @@ pub(crate) struct Inner {
     reconcilers: Reconcilers,
     channels: Channels,
     rollouts: Rollouts,
+    devices: Devices,
+    hosting: Hosting,
     polling: Polling,
     retention: Retention,
     notifier: Notifier,
@@ -101,6 +107,8 @@ impl Control {
             tracing::info!(run.number = run.number.0, nodes = reset, "resuming run");
         }
         parts.tags.refresh(&parts.store).await?;
+        parts.devices.reload().await?;
+        parts.tags.follow(parts.devices.wake());
         empty(&settings.data.join(SCRATCH))
             .await
             .map_err(|source| ControlError::File { operation: "make the folder for contexts", source })?;
@@ -120,6 +128,12 @@ impl Control {
         start(Arc::new(inner.retention.clone()), Wake::default());
         start(Arc::new(inner.channels.clone()), inner.channels.wake().clone());
         start(Arc::new(inner.rollouts.clone()), inner.rollouts.wake().clone());
+        let keeper = DeviceKeeper {
+            devices: inner.devices.clone(),
+            hosting: inner.hosting.clone(),
+            passes: AtomicU32::new(0),
+        };
+        start(Arc::new(keeper), inner.devices.wake().clone());
         for handle in inner.sources.all() {
             self.start_polling(handle);
         }
@@ -144,6 +158,11 @@ impl Control {
     /// Fires at shutdown.
     pub fn stopping(&self) -> CancellationToken {
         self.0.shutdown.clone()
+    }
+
+    /// The devices.
+    pub fn devices(&self) -> &Devices {
+        &self.0.devices
     }
 
     /// What happens from now on.
@@ -339,7 +358,7 @@ impl Control {
 
 /// Puts the modules together: each gets its own few dependencies.
 fn compose(settings: ControlSettings, parts: Parts) -> Inner {
-    let Parts { store, hosting, tags, rollouts, executor, git, clock, tasks } = parts;
+    let Parts { store, hosting, tags, rollouts, devices, executor, git, clock, tasks } = parts;
     let (shutdown, events, runs_wake) = (tasks.token().clone(), Events::default(), Wake::default());
     let base = (store.clone(), clock.clone());
     let cancellations = Cancellations::new(base, shutdown.clone(), runs_wake.clone());
@@ -400,6 +419,8 @@ fn compose(settings: ControlSettings, parts: Parts) -> Inner {
         reconcilers,
         channels,
         rollouts,
+        devices,
+        hosting,
         polling,
     }
 }

@@ -2,7 +2,7 @@
 
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
-use edgewright_model::names::{ChannelName, DeviceId, Platform, SourceName, VariantName};
+use edgewright_model::names::{ChannelName, DeviceId, Platform, SlotId, SourceName, VariantName};
 use edgewright_model::run::{ReleaseNumber, RolloutNumber, RunNumber};
 use edgewright_store::StoreError;
 
@@ -165,6 +165,46 @@ pub enum ControlError {
         /// Why not.
         why: String,
     },
+    /// A device that is not there.
+    #[error("there is no device `{device}`")]
+    NoDevice {
+        /// The device.
+        device: DeviceId,
+    },
+    /// A slot that is not declared.
+    #[error("no site declares the slot `{slot}`")]
+    NoSlot {
+        /// As asked for: `SITE/SLOT`.
+        slot: String,
+    },
+    /// A slot that several sites declare.
+    #[error("several sites have a slot `{slot}`")]
+    ManySlots {
+        /// As asked for.
+        slot: String,
+    },
+    /// A slot that has a device.
+    #[error("slot `{slot}` has a device already: `{device}`")]
+    SlotTaken {
+        /// The slot.
+        slot: SlotId,
+        /// Its device.
+        device: DeviceId,
+    },
+    /// A device whose state does not permit a change.
+    #[error("device `{device}` is {state}: this change is not possible")]
+    DeviceState {
+        /// The device.
+        device: DeviceId,
+        /// Its state.
+        state: &'static str,
+    },
+    /// A device that does not get an identity.
+    #[error("cannot enrol the device: {why}")]
+    EnrolmentDenied {
+        /// Why.
+        why: &'static str,
+    },
     /// A sink that did not take an event.
     #[error("cannot notify sink `{name}`: {why}")]
     Sink {
@@ -255,6 +295,9 @@ impl ControlError {
             | Self::Quarantined { .. }
             | Self::NothingBefore { .. }
             | Self::RolloutOrder { .. }
+            | Self::ManySlots { .. }
+            | Self::SlotTaken { .. }
+            | Self::DeviceState { .. }
             | Self::Over { .. } => ErrorClass::Conflict,
             Self::NoRun { .. }
             | Self::NotBuilt
@@ -262,10 +305,13 @@ impl ControlError {
             | Self::NoRelease { .. }
             | Self::NotQuarantined { .. }
             | Self::NoRollout { .. }
-            | Self::NoRolloutDevice { .. } => ErrorClass::NotFound,
-            Self::NotPermitted(_) | Self::UntrustedSecret { .. } | Self::SecretNotGranted { .. } => {
-                ErrorClass::Denied
-            }
+            | Self::NoRolloutDevice { .. }
+            | Self::NoDevice { .. }
+            | Self::NoSlot { .. } => ErrorClass::NotFound,
+            Self::EnrolmentDenied { .. }
+            | Self::NotPermitted(_)
+            | Self::UntrustedSecret { .. }
+            | Self::SecretNotGranted { .. } => ErrorClass::Denied,
             Self::Document(_) | Self::Broken { .. } => ErrorClass::Bug,
         }
     }
@@ -276,6 +322,16 @@ impl ControlError {
             Self::NoRun { .. } => Some("`edgewright runs` lists them"),
             Self::NoChannel { .. } => Some("`edgewright channels` lists them"),
             Self::ManyChannels { .. } => Some("name the source: `--source NAME`"),
+            Self::NoDevice { .. } => Some("`edgewright devices` lists them"),
+            Self::NoSlot { .. } => Some("`edgewright site show SITE` lists the slots of a site"),
+            Self::ManySlots { .. } => Some("name the site, too: SITE/SLOT; or the source: `--source NAME`"),
+            Self::SlotTaken { .. } => {
+                Some("`edgewright device replace SLOT` gives the slot to another device")
+            }
+            Self::DeviceState { .. } => Some("`edgewright device show DEVICE` shows its state and why"),
+            Self::EnrolmentDenied { .. } => {
+                Some("ask an operator for another token: `edgewright device enrol SLOT`")
+            }
             Self::NoRelease { .. } => Some("`edgewright releases` lists them"),
             Self::UntrustedSecret { .. } => Some(
                 "merge it, or push it to a branch that a channel follows; what needs no secret is built and tested all the same",

@@ -1,5 +1,5 @@
-//! Releases on their way to devices: runs with simulated jobs, a clock that stands still, and devices that ask
-//! and report as the registry passes it on. Everything else is real.
+//! Releases on their way to devices: runs with simulated jobs, a clock that a test sets, and devices that
+//! ask and report as the registry passes it on. Everything else is real.
 
 #![allow(
     clippy::unwrap_used,
@@ -375,7 +375,7 @@ async fn a_bad_release_is_stopped_and_rolled_back() {
     assert_eq!(fleet.state().await.row.state, "complete");
     assert_eq!(fleet.channel().await.completed, Some(ReleaseNumber(3)));
 
-    // The bad digests are not taken again, whoever asks, until a person clears them.
+    // The bad digests are not taken again, by promotion neither, until a person clears them.
     let bad = fleet.image("a1", 2).await.digest;
     let quarantine = fleet.world.store.quarantine().await.unwrap();
     assert!(quarantine.iter().any(|row| row.digest == bad));

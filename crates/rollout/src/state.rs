@@ -33,8 +33,8 @@ pub enum Event {
     Reached { device: u32, rung: Rung, at: Timestamp },
     /// A device could not run the release, or left it again.
     Failed { device: u32, at: Timestamp },
-    /// A device is no member any more: a person holds it or pinned it, or its slot has another image. It still
-    /// counts in its redundancy group, unless it is gone.
+    /// A device is no member any more: a person holds it or pinned it, or its slot has another image. It
+    /// still counts in its redundancy group, unless it is gone.
     Left { device: u32, is_gone: bool, at: Timestamp },
     /// Someone gave an order.
     Ordered { order: Order, at: Timestamp },

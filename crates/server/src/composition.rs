@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use edgewright_api::RegistryAddress;
 use edgewright_control::context::OperationContext;
+use edgewright_control::devices::{Devices, Names};
 use edgewright_control::hosting::Hosting;
 use edgewright_control::releases::tags::ChannelTags;
 use edgewright_control::rollouts::Rollouts;
@@ -101,8 +102,11 @@ impl Composition {
         let tasks = Tasks::new();
         let store = Store::open(&folder.database()).await?;
         let tags = ChannelTags::default();
-        let gate = Gate::new(live.clone(), &tokens, address.clone());
-        let registry_ports = (Arc::new(tags.clone()), Arc::new(RegistryGate(gate.clone())));
+        let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone());
+        let devices = Devices::new(store.clone(), clock.clone(), Arc::new(rollouts.clone()));
+        let gate = Gate::new(live.clone(), &tokens, devices.clone(), address.clone());
+        let names = Names { tags: tags.clone(), devices: devices.clone() };
+        let registry_ports = (Arc::new(names), Arc::new(RegistryGate(gate.clone())));
         let registry =
             Registry::open(RegistrySettings::new(folder.registry()), registry_ports.0, registry_ports.1)
                 .await?;
@@ -116,8 +120,9 @@ impl Composition {
         let parts = Parts {
             store: store.clone(),
             hosting,
-            rollouts: Rollouts::new(store.clone(), clock.clone(), tags.clone()),
+            rollouts,
             tags,
+            devices,
             executor,
             git: git.clone(),
             clock: clock.clone(),

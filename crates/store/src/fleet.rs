@@ -179,6 +179,20 @@ impl Store {
         rows.iter().map(device).collect()
     }
 
+    /// Changes when what offers are made from changes: sources, what they declare, what channels hold.
+    pub async fn fleet_stamp(&self) -> Result<String, StoreError> {
+        let rows: Vec<String> = sqlx::query_scalar(
+            "SELECT s.id || ' ' || s.name || ' ' || coalesce(s.inventory_commit, '') || ' ' ||
+                 (SELECT count(*) || ' ' || coalesce(sum(generation), 0) || ' ' || coalesce(sum(completed), 0)
+                  FROM channels c WHERE c.source_id = s.id)
+             FROM sources s ORDER BY s.id",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .doing("read the state of sources")?;
+        Ok(rows.join("\n"))
+    }
+
     /// One device.
     pub async fn fleet_device(&self, id: &DeviceId) -> Result<Option<FleetDevice>, StoreError> {
         let row = sqlx::query("SELECT * FROM fleet_devices WHERE id = ?")
@@ -213,10 +227,13 @@ impl Store {
                     drop_credentials = Some(drop.bind(id.to_string()));
                 }
                 let update = sqlx::query(
-                    "UPDATE fleet_devices SET state = ?, reason = ?, changed_at = ?, is_unsure = 0
+                    "UPDATE fleet_devices SET state = ?, reason = ?, changed_at = ?,
+                         is_unsure = CASE WHEN ? THEN 0 ELSE is_unsure END
                      WHERE id = ? AND state = ?",
                 );
-                update.bind(state.name()).bind(state.reason().map(str::to_owned)).bind(at)
+                let update = update.bind(state.name()).bind(state.reason().map(str::to_owned)).bind(at);
+                // An operator who lets it go takes responsibility for what it has.
+                update.bind(*state == DeviceState::Active)
             }
             DeviceChange::Pin(pin) => {
                 let update = sqlx::query(

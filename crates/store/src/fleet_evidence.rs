@@ -27,6 +27,8 @@ pub struct FleetNotes {
     /// When devices were seen last.
     pub seen: Vec<(DeviceId, Timestamp)>,
     pub facts: Vec<DeviceFact>,
+    /// What devices run that were unsure after a restore: they are sure again.
+    pub found: Vec<(DeviceId, Image)>,
     /// Images that ran healthy.
     pub confirmed: Vec<(DeviceId, Image, Timestamp)>,
     /// Why devices may be two machines.
@@ -36,7 +38,11 @@ pub struct FleetNotes {
 impl FleetNotes {
     /// Whether there is nothing to write.
     pub const fn is_empty(&self) -> bool {
-        self.seen.is_empty() && self.facts.is_empty() && self.confirmed.is_empty() && self.clones.is_empty()
+        self.seen.is_empty()
+            && self.facts.is_empty()
+            && self.found.is_empty()
+            && self.confirmed.is_empty()
+            && self.clones.is_empty()
     }
 }
 
@@ -62,6 +68,14 @@ impl Store {
             let insert = insert.bind(fact.device.to_string()).bind(fact.digest.to_string()).bind(fact.rung);
             statements.push(insert.bind(fact.basis).bind(fact.at.to_string()));
         }
+        for (device, image) in notes.found {
+            let update = sqlx::query(
+                "UPDATE fleet_devices SET delivered = ?, delivered_in = ?, is_unsure = 0
+                 WHERE id = ? AND is_unsure = 1",
+            );
+            let update = update.bind(image.digest.to_string()).bind(image.repository.to_string());
+            statements.push(update.bind(device.to_string()));
+        }
         for (device, image, at) in notes.confirmed {
             let update = sqlx::query(
                 "UPDATE fleet_devices SET confirmed = ?, confirmed_in = ?, confirmed_at = ? WHERE id = ?",
@@ -74,6 +88,15 @@ impl Store {
             statements.push(update.bind(why).bind(at.to_string()).bind(device.to_string()));
         }
         self.execute_all("note what devices did", statements).await
+    }
+
+    /// Images that failed on devices.
+    pub async fn failed_images(&self) -> Result<Vec<(DeviceId, Digest)>, StoreError> {
+        let rows = sqlx::query("SELECT DISTINCT device, digest FROM device_evidence WHERE rung = 'failed'")
+            .fetch_all(&self.readers)
+            .await
+            .doing("list images that failed on devices")?;
+        rows.iter().map(|row| Ok((row::text(row, "device")?, row::text(row, "digest")?))).collect()
     }
 
     /// What is known about a device, newest first.

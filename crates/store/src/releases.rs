@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::channels::{ChannelMove, move_channel};
 use crate::error::Operation as _;
+use crate::fleet::Image;
 use crate::sources::SourceId;
 use crate::write::changed_one;
 use crate::{Store, StoreError, row};
@@ -275,6 +276,47 @@ impl Store {
         .await
         .doing("read indexes")?;
         rows.iter().map(|row| Ok((row::text(row, "digest")?, row::json(row, "manifests")?))).collect()
+    }
+
+    /// All indexes of a source's releases up to this one.
+    pub async fn digests_until(
+        &self,
+        source: SourceId,
+        last: ReleaseNumber,
+    ) -> Result<BTreeSet<Digest>, StoreError> {
+        let rows =
+            sqlx::query("SELECT DISTINCT digest FROM release_entries WHERE source_id = ? AND release <= ?")
+                .bind(source.0)
+                .bind(last.0)
+                .fetch_all(&self.readers)
+                .await
+                .doing("list digests of releases")?;
+        rows.iter().map(|row| row::text(row, "digest")).collect()
+    }
+
+    /// The indexes that are one of these digests, or have it as the manifest of a platform.
+    pub async fn indexes_with(
+        &self,
+        digests: &BTreeSet<&Digest>,
+    ) -> Result<BTreeMap<Digest, Image>, StoreError> {
+        if digests.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let rows = sqlx::query(
+            "SELECT wanted.value AS part, i.digest, i.repository FROM json_each(?1) wanted
+             CROSS JOIN indexes i ON i.digest = wanted.value
+             UNION SELECT m.value, i.digest, i.repository FROM indexes i, json_each(i.manifests) m
+             WHERE m.value IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(row::to_json(digests)?)
+        .fetch_all(&self.readers)
+        .await
+        .doing("find indexes of manifests")?;
+        let image = |row: &SqliteRow| {
+            let (repository, digest) = (row::text(row, "repository")?, row::text(row, "digest")?);
+            Ok((row::text(row, "part")?, Image { repository, digest }))
+        };
+        rows.iter().map(image).collect()
     }
 
     /// The platform manifests of every index in a release.

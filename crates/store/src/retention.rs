@@ -62,11 +62,12 @@ pub struct SupersededVerdict {
     pub referrer: Digest,
 }
 
-/// Releases that are kept; `answered` ones with all their entries, even of variants that are retired. And what
-/// the devices of the newest rollout of each channel have, and get.
+/// Releases that are kept; `answered` ones with all their entries, even of variants that are retired. And
+/// what the devices of the newest rollout of each channel have, and get.
 const INDEXES: &str = "WITH kept AS (
     SELECT source_id, number, branch, 1 AS answered FROM releases r
     WHERE EXISTS (SELECT 1 FROM channels c WHERE c.source_id = r.source_id AND r.number IN (c.target, c.completed, c.pin))
+       OR EXISTS (SELECT 1 FROM fleet_devices d WHERE d.source_id = r.source_id AND d.pin = r.number)
        OR number = (SELECT max(number) FROM releases n WHERE n.source_id = r.source_id AND n.branch = r.branch)
     UNION ALL SELECT source_id, number, branch, 0 FROM releases WHERE created_at >= ?1)
 SELECT DISTINCT e.digest, coalesce(i.manifests, '{}') AS manifests FROM kept k

@@ -127,21 +127,23 @@ impl Store {
         rows.iter().map(time).collect()
     }
 
-    /// The channels that slots with an enrolled device follow.
+    /// The channels that slots with an enrolled device follow. A slot that names none follows the only one.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn channels_with_devices(&self, source: SourceId) -> Result<BTreeSet<ChannelName>, StoreError> {
         let rows = sqlx::query(
-            "SELECT DISTINCT s.channel FROM slots s WHERE s.source_id = ? AND s.channel IS NOT NULL AND EXISTS
-             (SELECT 1 FROM fleet_devices f WHERE f.source_id = s.source_id AND f.site = s.site AND f.slot = s.id
-              AND f.state IN ('active', 'held'))",
+            "SELECT DISTINCT coalesce(s.channel, (SELECT min(c.name) FROM channels c
+                 WHERE c.source_id = s.source_id AND c.removed_at IS NULL HAVING count(*) = 1)) AS channel
+             FROM slots s WHERE s.source_id = ? AND s.removed_at IS NULL AND EXISTS (SELECT 1 FROM fleet_devices f
+                 WHERE f.source_id = s.source_id AND f.site = s.site AND f.slot = s.id AND f.state IN ('active', 'held'))",
         )
         .bind(source.0)
         .fetch_all(&self.readers)
         .await
         .doing("list channels with devices")?;
-        rows.iter().map(|row| row::text(row, "channel")).collect()
+        let channels = rows.iter().map(|row| row::maybe(row, "channel")).collect::<Result<Vec<_>, _>>()?;
+        Ok(channels.into_iter().flatten().collect())
     }
 
     /// The release that a release takes back; none if it was made by a run.

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    ChannelView, EvidenceView, ImageSummary, QuarantineView, ReleaseView, RolloutDeviceView, RolloutSummary,
-    RunSummary, SiteSummary, SourceView,
+    ChannelView, DeviceSummary, EvidenceView, ImageSummary, QuarantineView, ReleaseView, RolloutDeviceView,
+    RolloutSummary, RunSummary, SiteSummary, SourceView,
 };
 
 macro_rules! lists {
@@ -59,6 +59,11 @@ lists! {
     SiteList {
         /// Sites, sorted by source and name.
         sites: SiteSummary
+    }
+    /// Devices.
+    DeviceList {
+        /// Devices, sorted by id.
+        devices: DeviceSummary
     }
     /// Sources.
     SourceList {

@@ -35,15 +35,15 @@ pub use folder::{
     PlatformExplanation, StepExplanation, StepState, UpdateReport, VariableView, VariantVars,
 };
 pub use lists::{
-    ChannelList, EvidenceList, ImageList, QuarantineList, ReleaseList, RolloutDeviceList, RolloutList,
-    RunList, SiteList, SourceList,
+    ChannelList, DeviceList, EvidenceList, ImageList, QuarantineList, ReleaseList, RolloutDeviceList,
+    RolloutList, RunList, SiteList, SourceList,
 };
 pub use reference::reference;
 pub use rollout::{RolloutSimulation, SimulatedRate, SimulatedStage};
 
 use crate::{
-    AuditPage, ChannelView, ImageView, RebuildStatus, ReleaseView, RolloutView, RunView, ServerStatus,
-    SiteView, VerdictResponse,
+    AuditPage, ChannelView, DeviceIdentity, DeviceView, EnrolmentView, ImageView, RebuildStatus, ReleaseView,
+    RolloutView, RunView, ServerStatus, SiteView, VerdictResponse,
 };
 
 /// A type that is printed as a document of its own.
@@ -158,6 +158,13 @@ documents! {
     ChannelList, "channel-list", ["channel list", "channels"];
     SiteView, "site", ["site show NAME"];
     SiteList, "site-list", ["site list", "sites"];
+    DeviceView, "device", [
+        "device show DEVICE", "device approve DEVICE", "device hold DEVICE", "device release DEVICE",
+        "device pin DEVICE RELEASE", "device unpin DEVICE", "device revoke DEVICE", "device retire DEVICE"
+    ];
+    DeviceList, "device-list", ["device list", "devices"];
+    EnrolmentView, "enrolment", ["device enrol SLOT", "device replace SLOT"];
+    DeviceIdentity, "device-identity", ["device rotate DEVICE"];
     SourceList, "source-list", ["source list"];
     ServerStatus, "status", ["status"];
     AuditPage, "audit", ["audit"];

@@ -1,8 +1,8 @@
 //! The table of routes: the server, the OpenAPI document and the access table are made from it.
 
 use super::{
-    AUDIT, CHANNELS, EVENTS, EXPORTS, HEALTH, IMAGES, INDEX, METRICS, OPENAPI, QUARANTINE, READY, REBUILDS,
-    RELEASES, ROLLOUTS, RUNS, SITES, SOURCES, STATUS, TARGETS, VERDICTS,
+    AUDIT, CHANNELS, DEVICES, ENROL, ENROLMENTS, EVENTS, EXPORTS, HEALTH, IMAGES, INDEX, METRICS, OPENAPI,
+    QUARANTINE, READY, REBUILDS, RELEASES, ROLLOUTS, RUNS, SITES, SOURCES, STATUS, TARGETS, VERDICTS,
 };
 use crate::access::{Access, Method};
 
@@ -91,6 +91,18 @@ pub enum Operation {
     PostDeviceReports,
     /// [`super::device_reports`].
     DeviceReports,
+    /// [`DEVICES`].
+    Devices,
+    /// [`super::device`].
+    Device,
+    /// [`super::device`].
+    ChangeDevice,
+    /// [`super::device_credential`].
+    RotateDevice,
+    /// [`ENROLMENTS`].
+    MakeEnrolment,
+    /// [`ENROL`].
+    Enrol,
 }
 
 /// The body of a successful response.
@@ -155,6 +167,7 @@ const fn in_query(name: &'static str, kind: &'static str, about: &'static str) -
 const SOURCE: Parameter = in_query("source", "string", "only this source");
 const ONE_SOURCE: Parameter =
     in_query("source", "string", "the source; needed if several have one of this name");
+const ONE_DEVICE: &str = "/api/v1/devices/{device}";
 const DEVICE_REPORTS: &str = "/api/v1/devices/{device}/reports";
 const DEVICE: Parameter = in_path("device", "string", "the device's id");
 const ROLLOUT: &str = "/api/v1/rollouts/{rollout}";
@@ -593,6 +606,67 @@ pub const ROUTES: &[Route] = &[
         ],
         "The reports of a device, newest first; the last 1000 are kept, up to 4 MiB.",
     ),
+    get(
+        Operation::Devices,
+        "devices",
+        DEVICES,
+        Content::List("DeviceSummary"),
+        &[SOURCE, PAGE, CURSOR],
+        "The enrolled devices, sorted by id.",
+    ),
+    get(
+        Operation::Device,
+        "device",
+        ONE_DEVICE,
+        Content::Document("DeviceView"),
+        &[DEVICE],
+        "One device: what it is answered with and why, and what is known about its images.",
+    ),
+    Route {
+        body: Some("DevicePost"),
+        ..post(
+            Operation::ChangeDevice,
+            "changeDevice",
+            ONE_DEVICE,
+            Content::Document("DeviceView"),
+            &[DEVICE],
+            "Approve, hold, release, pin, unpin, revoke or retire a device. It holds for its next request.",
+        )
+    },
+    Route {
+        access: Access::OWN,
+        ..post(
+            Operation::RotateDevice,
+            "rotateDevice",
+            "/api/v1/devices/{device}/credential",
+            Content::Document("DeviceIdentity"),
+            &[DEVICE],
+            "Give a device another credential. The one before stays valid for 24 hours.",
+        )
+    },
+    Route {
+        body: Some("EnrolmentPost"),
+        ..post(
+            Operation::MakeEnrolment,
+            "makeEnrolment",
+            ENROLMENTS,
+            Content::Document("EnrolmentView"),
+            &[],
+            "Make a token by which a device enrols in a slot, or devices in the free slots of a site.",
+        )
+    },
+    Route {
+        body: Some("EnrolPost"),
+        access: Access::ENROL,
+        ..post(
+            Operation::Enrol,
+            "enrol",
+            ENROL,
+            Content::Document("DeviceIdentity"),
+            &[],
+            "Exchange an enrolment token for a device's id and credential. The token in the body is the proof.",
+        )
+    },
     Route {
         access: Access::SIGNED,
         ..post(

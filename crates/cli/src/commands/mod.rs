@@ -5,6 +5,7 @@ mod cancel;
 mod channel;
 mod check;
 mod config;
+mod device;
 mod digest;
 mod disk;
 mod doctor;
@@ -98,6 +99,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Backup { file } => backup::backup(&global, &file).await,
         Command::Restore { file } => restore::restore(&global, &file).await,
         Command::Channel { command } => channels(command, &global).await,
+        Command::Device { command } => device::device(command, &global).await,
+        Command::Devices(args) => device::devices(&connection::client(&global)?, &args).await,
         Command::Source { command: SourceCommand::Poll { source } } | Command::Poll { source } => {
             poll(&global, &source).await
         }

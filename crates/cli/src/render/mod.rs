@@ -2,6 +2,7 @@
 //! drops if the output is not a terminal.
 
 mod audit;
+mod device;
 mod doctor;
 mod evidence;
 mod explain;
@@ -23,6 +24,7 @@ pub(crate) mod visible;
 mod yaml;
 
 pub(crate) use audit::audit;
+pub(crate) use device::{device, devices, enrolment, identity};
 pub(crate) use doctor::doctor;
 pub(crate) use evidence::evidence;
 pub(crate) use explain::explanation;

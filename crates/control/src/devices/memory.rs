@@ -20,6 +20,8 @@ pub(super) struct Memory {
     pub(super) devices: HashMap<DeviceId, Member>,
     pub(super) credentials: HashMap<AccessToken, Credential>,
     pub(super) sources: BTreeMap<SourceId, SourceFacts>,
+    /// What they were read at.
+    pub(super) stamp: String,
 }
 
 /// A credential: whose it is, and until when.
@@ -68,7 +70,7 @@ impl SourceFacts {
         source: &SourceRow,
         pins: &BTreeSet<ReleaseNumber>,
     ) -> Result<Self, StoreError> {
-        let mut facts = Self { name: source.definition_name.clone(), ..Self::default() };
+        let mut facts = Self { name: Some(source.name.clone()), ..Self::default() };
         for site in store.sites(source.id).await? {
             for slot in site.slots {
                 let mut labels = site.labels.clone();
@@ -86,7 +88,8 @@ impl SourceFacts {
         let (mut wanted, mut floor) = (pins.clone(), ReleaseNumber(0));
         let channels = store.channels(source.id).await?;
         let mut declared = channels.iter().filter(|channel| channel.removed_at.is_none());
-        facts.only = declared.next().map(|channel| channel.name.clone()).filter(|_| declared.next().is_none());
+        facts.only =
+            declared.next().map(|channel| channel.name.clone()).filter(|_| declared.next().is_none());
         for channel in channels {
             floor = floor.max(channel.floor);
             if let Some(release) = channel.completed {
@@ -120,7 +123,8 @@ impl Memory {
     /// The holder of a credential that is valid now.
     pub(super) fn holder(&self, token: &AccessToken, now: Timestamp) -> Option<&DeviceId> {
         let found = self.credentials.get(token)?;
-        found.expires_at.is_none_or(|end| end > now).then_some(&found.device)
+        let is_in_slot = self.devices.get(&found.device).is_some_and(|member| member.row.state.is_in_slot());
+        (is_in_slot && found.expires_at.is_none_or(|end| end > now)).then_some(&found.device)
     }
 
     /// What a device is answered with now; none if there is no such device.

@@ -10,6 +10,8 @@
 //! of a new digest: after a crash the server never forgets what a device may have.
 
 mod change;
+mod clones;
+mod downloads;
 mod enrol;
 mod memory;
 mod notes;
@@ -31,14 +33,16 @@ use edgewright_store::fleet_evidence::DeviceFact;
 
 use crate::ControlError;
 use crate::reconcile::Wake;
-pub use enrol::{EnrolmentRequest, Exchange, Enrolled, TokenRequest};
+pub use change::Change;
+pub use clones::Sighting;
+pub use enrol::{EnrolmentRequest, Exchange, TokenRequest};
 use memory::{Credential, Member, Memory, SourceFacts};
-pub use notes::Sighting;
 use notes::Notes;
 pub use port::{Evidence, NoRollouts, RolloutAnswer, RolloutPort};
-pub use resolver::{VIRTUAL, Virtual};
-pub use change::Change;
-pub use show::{DeviceStatus, Rung};
+pub use reconcile::DeviceEvent;
+pub(crate) use reconcile::DeviceKeeper;
+pub use resolver::{Beacon, Names, VIRTUAL, Virtual};
+pub use show::DeviceStatus;
 
 /// Devices. Clones share them.
 #[derive(Debug, Clone)]
@@ -92,11 +96,22 @@ impl Devices {
         self.refresh().await
     }
 
-    /// Reads again what sources declare and have released.
+    /// Reads again what sources declare and have released, if it changed.
     ///
     /// # Errors
     /// The database cannot be read; what is in memory stays.
-    pub(crate) async fn refresh(&self) -> Result<(), ControlError> {
+    pub(crate) async fn refresh_if_changed(&self) -> Result<(), ControlError> {
+        let stamp = self.0.store.fleet_stamp().await?;
+        if self.read().stamp == stamp {
+            return Ok(());
+        }
+        self.refresh().await?;
+        self.write().stamp = stamp;
+        Ok(())
+    }
+
+    /// Reads again what sources declare and have released.
+    async fn refresh(&self) -> Result<(), ControlError> {
         let mut sources = std::collections::BTreeMap::new();
         for source in self.0.store.sources().await? {
             let pins = {
@@ -106,7 +121,16 @@ impl Devices {
             };
             sources.insert(source.id, SourceFacts::load(&self.0.store, &source, &pins).await?);
         }
+        // A source that was adopted by another row took its devices with it.
+        let moved: Vec<DeviceId> = {
+            let memory = self.read();
+            let members = memory.devices.values().map(|member| &member.row);
+            members.filter(|row| !sources.contains_key(&row.source)).map(|row| row.id.clone()).collect()
+        };
         self.write().sources = sources;
+        for device in moved {
+            self.reread(&device).await?;
+        }
         Ok(())
     }
 
@@ -133,10 +157,25 @@ impl Devices {
         Ok(self.0.store.device_facts(device).await?)
     }
 
-    /// Takes over a device's row after it changed.
+    /// Takes over a device's row after it changed. Several at once end with the last one: each reads the row
+    /// again after it was taken over.
     async fn reread(&self, device: &DeviceId) -> Result<FleetDevice, ControlError> {
-        let row = self.0.store.fleet_device(device).await?;
-        let row = row.ok_or_else(|| ControlError::NoDevice { device: device.clone() })?;
+        let read = async || {
+            let row = self.0.store.fleet_device(device).await?;
+            row.ok_or_else(|| ControlError::NoDevice { device: device.clone() })
+        };
+        let mut row = read().await?;
+        loop {
+            self.take_row(device, &row);
+            let again = read().await?;
+            if again == row {
+                return Ok(row);
+            }
+            row = again;
+        }
+    }
+
+    fn take_row(&self, device: &DeviceId, row: &FleetDevice) {
         let mut memory = self.write();
         if !row.state.is_in_slot() {
             memory.credentials.retain(|_, credential| credential.device != *device);
@@ -152,7 +191,6 @@ impl Devices {
                 memory.devices.insert(device.clone(), member);
             }
         }
-        Ok(row)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Memory> {

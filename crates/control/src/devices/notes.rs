@@ -1,6 +1,7 @@
 //! What is noticed about devices between two flushes, in memory: a poll costs no write.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use edgewright_model::Digest;
@@ -8,6 +9,7 @@ use edgewright_model::names::DeviceId;
 use edgewright_store::fleet::Image;
 use jiff::Timestamp;
 
+use super::clones::{Sighting, Traces};
 use super::port::Evidence;
 
 /// Seen by the registry itself.
@@ -17,19 +19,8 @@ pub(super) const REPORTED: &str = "reported";
 /// Concluded from what a device asked for, without proof.
 pub(super) const INFERRED: &str = "inferred";
 
-/// Maximum number of boots that are remembered of a device, to notice one that returns.
-const MAX_BOOTS: usize = 8;
 /// Maximum number of blobs that are remembered of a device's downloads.
 const MAX_BLOBS: usize = 4096;
-
-/// What a report of a device says about its identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
-    pub stream: String,
-    pub sequence: u64,
-    /// The id of the boot.
-    pub boot: String,
-}
 
 /// Evidence that waits to be written.
 #[derive(Debug, Clone)]
@@ -47,8 +38,8 @@ pub(super) struct Download {
     pub(super) image: Image,
     /// Manifests and blobs that were sent to their end.
     pub(super) sent: BTreeSet<Digest>,
-    /// What was sent for images before: clients do not fetch it again.
-    pub(super) before: BTreeSet<Digest>,
+    /// The image before: clients do not fetch its blobs again.
+    pub(super) before: Option<Image>,
     /// When something was sent last.
     pub(super) last: Option<Timestamp>,
     /// Whether the device polled after that.
@@ -57,13 +48,17 @@ pub(super) struct Download {
     pub(super) is_changed: bool,
 }
 
-/// The boots of a device, as its reports name them.
-#[derive(Debug, Default)]
-struct Boots {
-    /// Stream and boot, oldest first, without repetitions in a row.
-    order: Vec<(String, String)>,
-    /// The highest number of each stream.
-    highest: BTreeMap<String, u64>,
+impl Download {
+    fn new(image: &Image) -> Self {
+        Self {
+            image: image.clone(),
+            sent: BTreeSet::new(),
+            before: None,
+            last: None,
+            has_polled: false,
+            is_changed: false,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +72,7 @@ pub(super) struct Waiting {
 struct Inside {
     waiting: Waiting,
     downloads: HashMap<DeviceId, Download>,
-    boots: HashMap<DeviceId, Boots>,
+    traces: HashMap<DeviceId, Traces>,
 }
 
 #[derive(Debug, Default)]
@@ -106,65 +101,46 @@ impl Notes {
     }
 
     /// A device is answered with another image from now on.
-    pub(super) fn begin(&self, device: &DeviceId, image: &Image) {
+    pub(super) fn begin(&self, device: &DeviceId, image: &Image, before: Option<Image>) {
+        let download = Download { before, ..Download::new(image) };
+        self.lock().downloads.insert(device.clone(), download);
+    }
+
+    /// A device has everything of its image.
+    pub(super) fn finish(&self, device: &DeviceId, image: &Image) {
         let mut inside = self.lock();
-        let old = inside.downloads.remove(device);
-        let mut before = old.map(|old| &old.before | &old.sent).unwrap_or_default();
-        if before.len() > MAX_BLOBS {
-            before = BTreeSet::new();
+        if inside.downloads.get(device).is_some_and(|download| download.image == *image) {
+            inside.downloads.remove(device);
         }
-        let download = Download {
-            image: image.clone(),
-            sent: BTreeSet::new(),
-            before,
-            last: None,
-            has_polled: false,
-            is_changed: false,
-        };
-        inside.downloads.insert(device.clone(), download);
     }
 
     /// A manifest or blob was sent to a device, to its end.
     pub(super) fn sent(&self, device: &DeviceId, image: &Image, digest: &Digest, at: Timestamp) {
         let mut inside = self.lock();
-        let download = inside.downloads.entry(device.clone()).or_insert_with(|| Download {
-            image: image.clone(),
-            sent: BTreeSet::new(),
-            before: BTreeSet::new(),
-            last: None,
-            has_polled: false,
-            is_changed: false,
-        });
+        let download = inside.downloads.entry(device.clone()).or_insert_with(|| Download::new(image));
         if download.sent.len() < MAX_BLOBS {
             download.sent.insert(digest.clone());
         }
         (download.last, download.has_polled, download.is_changed) = (Some(at), false, true);
     }
 
-    /// A report names its boot. Boots never return: if one does, two machines have the credential.
+    /// A report names the device's boot.
     pub(super) fn sight(&self, device: &DeviceId, sighting: &Sighting, at: Timestamp) {
+        self.trace(device, at, |traces| traces.report(sighting));
+    }
+
+    /// A request of a device came from an address.
+    pub(super) fn come(&self, device: &DeviceId, from: IpAddr, at: Timestamp) {
+        self.trace(device, at, |traces| traces.request(from, at));
+    }
+
+    fn trace(&self, device: &DeviceId, at: Timestamp, see: impl FnOnce(&mut Traces) -> Option<String>) {
         let mut inside = self.lock();
-        let boots = inside.boots.entry(device.clone()).or_default();
-        let highest = boots.highest.entry(sighting.stream.clone()).or_insert(0);
-        if sighting.sequence <= *highest {
-            return; // sent again
-        }
-        *highest = sighting.sequence;
-        if boots.highest.len() > MAX_BOOTS {
-            boots.highest.retain(|stream, _| *stream == sighting.stream);
-        }
-        let boot = (sighting.stream.clone(), sighting.boot.clone());
-        if boots.order.last() == Some(&boot) {
-            return;
-        }
-        let returns = boots.order.contains(&boot);
-        boots.order.retain(|other| *other != boot);
-        boots.order.push(boot);
-        if boots.order.len() > MAX_BOOTS {
-            boots.order.remove(0);
-        }
-        if returns {
-            let why = format!("reports of boot {} continue after those of another boot", sighting.boot);
+        let hint = match inside.traces.get_mut(device) {
+            Some(traces) => see(traces),
+            None => see(inside.traces.entry(device.clone()).or_default()),
+        };
+        if let Some(why) = hint {
             inside.waiting.clones.push((device.clone(), why, at));
         }
     }
@@ -199,30 +175,5 @@ impl Notes {
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
-
-    fn sighted(reports: &[(&str, u64, &str)]) -> usize {
-        let (notes, device) = (Notes::default(), "dev-1".parse().unwrap());
-        for (stream, sequence, boot) in reports {
-            let (stream, boot) = ((*stream).to_owned(), (*boot).to_owned());
-            notes.sight(&device, &Sighting { stream, sequence: *sequence, boot }, NOW);
-        }
-        notes.take().clones.len()
-    }
-
-    #[test]
-    fn a_boot_that_returns_is_a_clone_and_a_repeated_report_is_not() {
-        assert_eq!(sighted(&[("s", 1, "a"), ("s", 2, "a"), ("s", 3, "b"), ("s", 4, "c")]), 0);
-        assert_eq!(sighted(&[("s", 1, "a"), ("s", 2, "b"), ("s", 1, "a"), ("s", 2, "b")]), 0, "sent again");
-        assert_eq!(sighted(&[("s", 1, "a"), ("t", 1, "b"), ("t", 2, "c")]), 0, "the state was lost");
-        assert_eq!(sighted(&[("s", 1, "a"), ("s", 2, "b"), ("s", 3, "a")]), 1, "a copied disk");
-        assert_eq!(sighted(&[("s", 1, "a"), ("t", 1, "b"), ("s", 2, "a")]), 1, "a copied credential");
     }
 }

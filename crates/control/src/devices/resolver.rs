@@ -1,4 +1,4 @@
-//! The virtual repositories of devices: `device/self` is that of the credential, `device/ID` the same by name.
+//! The virtual repositories of devices: `device/self` is that of the credential, `device/ID` that of the name.
 //!
 //! | name | answers |
 //! |---|---|
@@ -158,11 +158,12 @@ impl Devices {
             };
             if !is_known(&image) {
                 self.0.store.note_delivery(device, &image, now).await?;
+                let mut before = None;
                 if let Some(member) = self.write().devices.get_mut(device) {
-                    member.row.delivered = Some(image.clone());
+                    before = member.row.delivered.replace(image.clone());
                     member.row.is_unsure = false;
                 }
-                self.0.notes.begin(device, &image);
+                self.0.notes.begin(device, &image, before);
                 tracing::info!(device.id = %device, image.digest = %image.digest, "offered a new image");
             }
             return Ok(Some(image));
@@ -191,7 +192,13 @@ impl Devices {
         };
         let (digest, at) = (digest.clone(), self.0.clock.now());
         self.0.notes.see(device, at);
-        self.0.notes.add(Noted { device: device.clone(), digest, evidence, basis: super::notes::REPORTED, at });
+        self.0.notes.add(Noted {
+            device: device.clone(),
+            digest,
+            evidence,
+            basis: super::notes::REPORTED,
+            at,
+        });
         self.0.wake.wake("a device reported");
     }
 }

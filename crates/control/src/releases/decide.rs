@@ -8,8 +8,8 @@
 //! | that follows a channel | what that channel holds |
 //! | that follows a channel with `after` | the newest release that the other has held for so long |
 //!
-//! The devices of a channel with a rollout policy take a release in stages: then only its target moves. Its tag,
-//! and the channels that follow it, do once the rollout is complete.
+//! The devices of a channel with a rollout policy take a release in stages: then only its target moves. Its
+//! tag, and the channels that follow it, do once the rollout is complete.
 //!
 //! A release with a quarantined digest is taken by none.
 //!

@@ -27,8 +27,8 @@ impl Channels {
     /// changes nothing.
     ///
     /// # Errors
-    /// The caller may not, the channel is held or pinned, the release is not there, not newer, quarantined, or
-    /// was not tested as an update of what the channel has.
+    /// The caller may not, the channel is held or pinned, the release is not there, not newer, quarantined,
+    /// or was not tested as an update of what the channel has.
     pub(crate) async fn promote(
         &self,
         context: &OperationContext,

@@ -29,6 +29,8 @@ pub(super) struct Source {
     pub(super) row: SourceRow,
     pub(super) channels: Vec<ChannelRow>,
     pub(super) policies: BTreeMap<edgewright_model::names::RolloutName, RolloutSpec>,
+    /// The only channel: that of slots that name none.
+    only: Option<ChannelName>,
     devices: Vec<FleetDevice>,
     slots: BTreeMap<(SiteId, SlotId), (SlotRow, Labels)>,
     times: BTreeMap<DeviceId, Duration>,
@@ -81,7 +83,10 @@ impl Source {
             let rows = store.entries(id, release).await?.into_iter();
             entries.insert(release, rows.map(|entry| (entry.variant.clone(), entry)).collect());
         }
+        let mut declared = channels.iter().filter(|channel| channel.removed_at.is_none());
+        let only = declared.next().map(|channel| channel.name.clone()).filter(|_| declared.next().is_none());
         Ok(Self {
+            only,
             row: store.source(id).await?,
             channels,
             policies: store.rollout_policies(id).await?,
@@ -97,6 +102,11 @@ impl Source {
         let name = channel.spec.rollout.as_ref()?;
         // The format checks that it is declared; without it, all devices are one stage.
         Some(self.policies.get(name).cloned().unwrap_or_default())
+    }
+
+    /// The channel that a slot follows.
+    fn channel<'a>(&'a self, slot: &'a SlotRow) -> Option<&'a ChannelName> {
+        slot.channel.as_ref().or(self.only.as_ref())
     }
 
     /// The image of a variant in a release.
@@ -116,7 +126,7 @@ impl Source {
         self.devices.iter().filter(|device| device.state.is_member()).filter_map(move |device| {
             let (slot, labels) = self.slots.get(&(device.site.clone(), device.slot.clone()))?;
             let variant = slot.variant.as_ref()?;
-            (slot.channel.as_ref() == Some(channel)).then_some(Follower { device, labels, variant })
+            (self.channel(slot) == Some(channel)).then_some(Follower { device, labels, variant })
         })
     }
 
@@ -182,6 +192,10 @@ impl Source {
         if follower.own().as_ref().is_some_and(has_it) && known.as_ref().is_none_or(has_it) {
             return None;
         }
+        // A device that has nothing yet gets what the channel has completed.
+        if known.is_none() && follower.own().is_none() && channel.target == channel.completed {
+            return None;
+        }
         let before =
             known.or_else(|| follower.own()).or_else(|| self.image(channel.completed, follower.variant));
         Some(self.row_of(spec, follower, MemberPart::First, (after, before)))
@@ -228,7 +242,7 @@ impl Source {
         let slot = self.slots.get(&(device.site.clone(), device.slot.clone()));
         Some(slot.is_some_and(|(slot, labels)| {
             let is_there =
-                slot.channel.as_ref() == Some(channel) && slot.variant.as_ref() == Some(&member.variant);
+                self.channel(slot) == Some(channel) && slot.variant.as_ref() == Some(&member.variant);
             is_there && Follower { device, labels, variant: &member.variant }.is_free()
         }))
     }

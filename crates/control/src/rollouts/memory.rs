@@ -9,7 +9,7 @@ use edgewright_rollout::Engine;
 use edgewright_rollout::gate::{Baseline, Outcomes};
 use edgewright_rollout::policy::Policy;
 use edgewright_rollout::state::{Event, Rung, Status};
-use edgewright_store::rollouts::{EventRow, MemberImage, MemberPart, MemberRow, RolloutRow};
+use edgewright_store::rollouts::{EventRow, MemberImage, MemberPart, MemberRow, RolloutKind, RolloutRow};
 use edgewright_store::sources::SourceId;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -62,6 +62,8 @@ pub(super) struct Active {
     pub(super) index: HashMap<DeviceId, u32>,
     /// Devices whose first offer is being written.
     pub(super) pending: BTreeSet<u32>,
+    /// What its devices had, if it is a rollback.
+    leaving: BTreeSet<Digest>,
     names: fleet::Names,
 }
 
@@ -93,8 +95,16 @@ impl Active {
             engine.apply(&serde_json::from_value(event.event.clone())?);
         }
         engine.note_late(now);
+        let is_rollback = row.kind == RolloutKind::Rollback;
+        let had = members.iter().filter(|_| is_rollback).filter_map(|member| member.before.as_ref());
+        let leaving = had.map(|image| image.digest.clone()).collect();
         let index = members.iter().map(|member| (member.device.clone(), member.member)).collect();
-        Ok(Self { row, source, engine, members, variants, index, pending: BTreeSet::new(), names })
+        Ok(Self { row, source, engine, members, variants, index, pending: BTreeSet::new(), leaving, names })
+    }
+
+    /// Whether devices of this rollback may still run a digest.
+    pub(super) fn is_leaving(&self, source: SourceId, digest: &Digest) -> bool {
+        self.row.source == source && self.leaving.contains(digest) && !self.engine.status().is_final()
     }
 
     /// The name of a variant.

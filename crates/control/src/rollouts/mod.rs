@@ -1,4 +1,4 @@
-//! Rollouts: releases on their way to the devices of channels. The decisions are those of the crate `rollout`;
+//! Rollouts: releases on their way to the devices of channels. The decisions are those of crate `rollout`;
 //! here its engines are made from the rows of their histories, asked, and written to.
 //!
 //! ```text
@@ -15,6 +15,7 @@ mod fleet;
 mod members;
 mod memory;
 mod orders;
+mod port;
 mod reconcile;
 mod show;
 mod write;
@@ -23,7 +24,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edgewright_model::Digest;
 use edgewright_model::names::DeviceId;
-use edgewright_model::reference::RepoName;
 use edgewright_process::Clock;
 use edgewright_rollout::state::Event;
 pub use edgewright_rollout::state::Rung;
@@ -35,6 +35,7 @@ use self::memory::{Memory, Place};
 pub use self::orders::{RolloutChoice, RolloutOrder};
 pub use self::show::{DeviceState, RolloutState, StageState};
 use crate::ControlError;
+pub use crate::devices::{Evidence, RolloutAnswer};
 use crate::reconcile::Wake;
 use crate::releases::tags::ChannelTags;
 
@@ -53,30 +54,6 @@ struct Inner {
     /// Read by everything that writes rows, written by what makes memory again from the rows.
     gate: tokio::sync::RwLock<()>,
     memory: Mutex<Memory>,
-}
-
-/// What a rollout has for a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RolloutAnswer {
-    /// The repository of the image.
-    pub repository: RepoName,
-    /// Its index.
-    pub digest: Digest,
-    /// Whether it is what the channel's target has, or what the device had before.
-    pub is_new: bool,
-    /// Whether [`Rollouts::first_offer`] must agree before the device gets it.
-    pub is_first: bool,
-    /// Why, in words.
-    pub reason: String,
-}
-
-/// What is known about a device and a digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Evidence {
-    /// It is this far with it.
-    Reached(Rung),
-    /// It could not run it, or left it again.
-    Failed,
 }
 
 impl Rollouts {
@@ -119,10 +96,13 @@ impl Rollouts {
         }
     }
 
-    /// Whether a digest is quarantined in a source: no device is to be answered with it, unless it is all that
-    /// the device ever had.
+    /// Whether a digest is quarantined in a source: no device is to be answered with it, unless it is all
+    /// that the device ever had. What devices of a rollback still run is theirs until it is their turn:
+    /// both machines of a redundancy group would go back at once otherwise.
     pub fn is_quarantined(&self, source: SourceId, digest: &Digest) -> bool {
-        self.memory().quarantine.contains(&(source, digest.clone()))
+        let memory = self.memory();
+        memory.quarantine.contains(&(source, digest.clone()))
+            && !memory.rollouts.values().any(|active| active.is_leaving(source, digest))
     }
 
     /// Records that a device is answered with a release for the first time, before it is. False if it is no

@@ -88,7 +88,6 @@ impl Rollouts {
     /// The database cannot be read or written.
     pub(crate) async fn advance(&self) -> Result<(usize, Option<Timestamp>), ControlError> {
         self.load().await?;
-        self.read_quarantine().await?;
         let mut began = 0;
         for source in self.0.store.sources().await? {
             let source = Source::load(&self.0.store, source.id).await?;
@@ -97,6 +96,8 @@ impl Rollouts {
             }
             self.places(&source);
         }
+        // After rollbacks began: what their devices run is not taken from them at once.
+        self.read_quarantine().await?;
         let numbers: Vec<RolloutNumber> = self.memory().rollouts.keys().copied().collect();
         for number in numbers {
             self.record(number, Vec::new()).await?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_control::context::OperationContext;
+use edgewright_control::devices::Devices;
 use edgewright_control::hosting::Hosting;
 use edgewright_control::releases::tags::ChannelTags;
 use edgewright_control::rollouts::Rollouts;
@@ -197,11 +198,13 @@ async fn open(
     let access = RegistryAccess { url: url.to_owned(), token: Some(TOKEN.to_owned()) };
     let data = folder.join("data");
     let git = Git::open(&data.join("git"), ProcessContext::new(tasks.token().clone())).unwrap();
+    let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone());
     let parts = Parts {
         store: store.clone(),
         hosting: Hosting::new(&access, Some(registry.clone())).unwrap(),
         tags: tags.clone(),
-        rollouts: Rollouts::new(store.clone(), clock.clone(), tags.clone()),
+        devices: Devices::new(store.clone(), clock.clone(), Arc::new(rollouts.clone())),
+        rollouts,
         executor: Arc::new(executor.clone()),
         git,
         clock,

@@ -83,7 +83,7 @@ pub(super) async fn change_channel(
 }
 
 /// A reason of one line that is not empty.
-fn checked(reason: String) -> Result<String, HttpError> {
+pub(super) fn checked(reason: String) -> Result<String, HttpError> {
     let is_valid = !reason.trim().is_empty()
         && reason.chars().count() <= REASON_LIMIT
         && !reason.contains(char::is_control);

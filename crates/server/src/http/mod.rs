@@ -3,6 +3,7 @@
 pub mod access;
 mod audit;
 mod devices;
+mod enrol;
 mod error;
 mod events;
 mod evidence;
@@ -18,6 +19,7 @@ mod rollouts;
 mod runs;
 mod server;
 mod sources;
+mod traffic;
 mod verdicts;
 
 use std::sync::Arc;
@@ -126,5 +128,11 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Audit => get(audit::list),
         Operation::PostDeviceReports => post(devices::post),
         Operation::DeviceReports => get(devices::list),
+        Operation::Devices => get(devices::fleet),
+        Operation::Device => get(devices::show),
+        Operation::ChangeDevice => post(devices::change),
+        Operation::RotateDevice => post(enrol::rotate),
+        Operation::MakeEnrolment => post(enrol::make),
+        Operation::Enrol => post(enrol::enrol),
     }
 }

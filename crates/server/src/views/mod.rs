@@ -34,6 +34,7 @@ use edgewright_store::results::VerdictRow;
 use edgewright_store::sources::SourceRow;
 use edgewright_store::{Store, StoreError};
 
+pub(crate) use devices::{device, device_page, device_state};
 use follow::Followed;
 pub(crate) use inventory::channel;
 pub use log::LogReader;
