@@ -104,4 +104,22 @@ pub enum ChannelPost {
     },
     /// End the pin: the channel follows its branch or channel again.
     Unpin,
+    /// Move the channel to a newer release before its turn.
+    Promote {
+        /// Number of the release.
+        #[schema(value_type = u32)]
+        release: ReleaseNumber,
+        /// Why, for the audit trail and for other operators.
+        reason: String,
+    },
+    /// Move the channel back: a new release with the former digests, the replaced ones are quarantined, and
+    /// the channel is held.
+    RollBack {
+        /// Number of the release whose digests it gets; null: the one that the channel had before.
+        #[schema(value_type = Option<u32>)]
+        #[serde(default)]
+        to: Option<ReleaseNumber>,
+        /// Why, for the audit trail and for other operators.
+        reason: String,
+    },
 }

@@ -9,9 +9,10 @@
 //! | [`routes`] | the paths, for server and client |
 //! | [`access`] | the table of which principal may call which route |
 //! | [`status`], [`source`], [`target`], [`audit`] | types of the API: the server |
-//! | [`device`] | types of the API: reports of devices |
+//! | [`device`], [`fleet`] | types of the API: reports of devices; devices and their enrolment |
 //! | [`run`], [`image`], [`release`], [`rebuild`], [`verdict`] | types of the API: builds and their results |
 //! | [`export`] | types of the API: jobs as objects of Kubernetes |
+//! | [`identity`] | a device's identity as files |
 //! | [`documents`] | the documents of the command line, made of the types of the API |
 //! | [`diagnostic`], [`schemas`] | parts of documents |
 //! | [`error`] | the error body, and the HTTP statuses of errors |
@@ -29,11 +30,14 @@ pub mod documents;
 pub mod error;
 pub mod evidence;
 pub mod export;
+pub mod fleet;
+pub mod identity;
 pub mod image;
 mod inventory;
 pub mod openapi;
 pub mod rebuild;
 pub mod release;
+pub mod rollout;
 pub mod routes;
 pub mod run;
 pub mod schemas;
@@ -49,6 +53,10 @@ pub use diagnostic::{DiagnosticView, Severity};
 pub use error::ApiError;
 pub use evidence::{EvidenceQuery, EvidenceView};
 pub use export::{ExportPost, ExportView};
+pub use fleet::{
+    DeviceEvidence, DeviceIdentity, DevicePost, DeviceState, DeviceSummary, DeviceView, EnrolPost,
+    EnrolmentPost, EnrolmentView,
+};
 pub use image::{
     BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands,
     RegistryAddress, StepView, VerdictSummary, VerdictView,
@@ -56,6 +64,9 @@ pub use image::{
 pub use inventory::{ChannelPost, InventoryView, SiteSummary, SiteView, SlotView};
 pub use rebuild::{RebuildPost, RebuildResult, RebuildStatus, RebuildStep, RebuildView};
 pub use release::{ChannelView, ReleaseEntry, ReleaseView};
+pub use rollout::{
+    QuarantinePost, QuarantineView, RolloutDeviceView, RolloutPost, RolloutStage, RolloutSummary, RolloutView,
+};
 pub use run::{
     Counts, NodeAction, NodeView, RunJob, RunJobs, RunResponse, RunStateChanged, RunSummary, RunView,
 };

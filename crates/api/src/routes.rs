@@ -35,6 +35,12 @@ pub const RELEASES: &str = "/api/v1/releases";
 /// [`crate::ChannelView`]s, by source and name. Query: `source`, `limit`, `cursor`.
 pub const CHANNELS: &str = "/api/v1/channels";
 
+/// [`crate::RolloutSummary`]s, newest first. Query: `source`, `limit`, `cursor`.
+pub const ROLLOUTS: &str = "/api/v1/rollouts";
+/// `GET`: the [`crate::QuarantineView`]s, newest first. `POST`: a [`crate::QuarantinePost`]. Returns what
+/// remains.
+pub const QUARANTINE: &str = "/api/v1/quarantine";
+
 /// [`crate::SiteSummary`]s, by source and name. Query: `source`, `limit`, `cursor`.
 pub const SITES: &str = "/api/v1/sites";
 
@@ -52,8 +58,12 @@ pub const REBUILDS: &str = "/api/v1/rebuilds";
 /// An [`crate::AuditPage`], newest first. Query: `actor`, `operation`, `object`, `since`, `limit`, `cursor`.
 pub const AUDIT: &str = "/api/v1/audit";
 
-/// The devices.
-const DEVICES: &str = "/api/v1/devices";
+/// `POST`: a token for devices; the body is a [`crate::EnrolmentPost`]. Returns [`crate::EnrolmentView`].
+pub const ENROLMENTS: &str = "/api/v1/enrolments";
+/// `POST`: exchange a token; the body is a [`crate::EnrolPost`]. Returns [`crate::DeviceIdentity`].
+pub const ENROL: &str = "/api/v1/enrol";
+/// [`crate::DeviceSummary`]s, by id. Query: `source`, `limit`, `cursor`.
+pub const DEVICES: &str = "/api/v1/devices";
 
 /// Default of `limit`: the number of runs or releases in a page of a list.
 pub const DEFAULT_LIMIT: u32 = 20;
@@ -130,6 +140,28 @@ pub fn site(name: &str) -> String {
 /// `source`, needed if several sources have a channel of this name.
 pub fn channel(name: &str) -> String {
     format!("{CHANNELS}/{name}")
+}
+
+/// `GET`: [`crate::RolloutView`]. `POST`: a [`crate::RolloutPost`]. Returns [`crate::RolloutView`]. The name
+/// is a number, or that of a channel: its newest rollout. Query: `source`, needed if several sources have a
+/// channel of this name.
+pub fn rollout(name: &str) -> String {
+    format!("{ROLLOUTS}/{name}")
+}
+
+/// [`crate::RolloutDeviceView`]s of a rollout, by stage and id. Query: `source`, `device`.
+pub fn rollout_devices(name: &str) -> String {
+    format!("{ROLLOUTS}/{name}/devices")
+}
+
+/// [`crate::DeviceView`]. `POST`: change a device; the body is a [`crate::DevicePost`].
+pub fn device(device: &DeviceId) -> String {
+    format!("{DEVICES}/{device}")
+}
+
+/// `POST`: another credential for a device. Returns [`crate::DeviceIdentity`].
+pub fn device_credential(device: &DeviceId) -> String {
+    format!("{DEVICES}/{device}/credential")
 }
 
 /// `POST`: [`crate::DeviceReports`] of a device. Returns [`crate::DeviceReportsResponse`]. `GET`: its

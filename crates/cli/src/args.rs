@@ -11,6 +11,7 @@
 //! | [`serve`] | the server and its jobs |
 //! | [`values`] | parsers of option values |
 
+mod device;
 mod disk;
 mod export;
 mod read;
@@ -31,13 +32,16 @@ use edgewright_model::names::{SourceName, VariantName};
 
 use crate::{complete, exit};
 
+pub(crate) use self::device::{DeviceArgs, DeviceCommand, EnrolArgs, FileFormat, FilesArgs};
 pub(crate) use self::disk::DiskArgs;
 pub(crate) use self::export::{ExportArgs, ExportCommand};
 pub(crate) use self::read::{
     AuditArgs, ChannelArgs, ChannelCommand, ImageCommand, ListArgs, PageArgs, ReleaseCommand, RowsArgs,
     SelectionArgs, SiteCommand, SourceCommand,
 };
-pub(crate) use self::rollout::{RolloutCommand, SimulateArgs};
+pub(crate) use self::rollout::{
+    PromoteArgs, QuarantineCommand, RollbackArgs, RolloutArgs, RolloutCommand, SimulateArgs,
+};
 pub(crate) use self::run::{
     EvidenceArgs, LogsArgs, RebuildArgs, RunArgs, RunCommand, UpdateArgs, VerdictArgs, VerdictCommand,
     WatchArgs,
@@ -183,10 +187,39 @@ pub(crate) enum Command {
     },
     /// Short for `channel list`
     Channels(ListArgs),
-    /// Simulate the rollout of a release
+    /// List, show, enrol and change devices
+    #[command(
+        after_help = "Examples:\n  edgewright device enrol plant-a/press-1\n  edgewright device enrol plant-a/press-1 --out ./press-1\n  edgewright device enrol plant-a --any-slot --uses 20 --label line=3 --approval\n  edgewright device show dev-4f1c9a02b7de5566\n  edgewright device hold dev-4f1c9a02b7de5566 --reason \"repair\"\n  edgewright device revoke dev-4f1c9a02b7de5566 --reason \"stolen\""
+    )]
+    Device {
+        #[command(subcommand)]
+        command: DeviceCommand,
+    },
+    /// Short for `device list`
+    Devices(ListArgs),
+    /// List rollouts, show one, or give it an order; simulate one
+    #[command(
+        after_help = "Examples:\n  edgewright rollout show stable\n  edgewright rollout explain stable\n  edgewright rollout approve stable\n  edgewright rollout resume 7"
+    )]
     Rollout {
         #[command(subcommand)]
         command: RolloutCommand,
+    },
+    /// Short for `rollout list`
+    Rollouts(PageArgs),
+    /// Move a channel to a newer release before its turn
+    #[command(after_help = "Examples:\n  edgewright promote stable 42 --reason \"fix for plant-a\"")]
+    Promote(PromoteArgs),
+    /// Move a channel back: a new release with the former digests; what they replace is quarantined, and the
+    /// channel is held
+    #[command(
+        after_help = "Examples:\n  edgewright rollback stable --reason \"presses stop\"\n  edgewright rollback stable --to 40 --reason \"presses stop since 41\""
+    )]
+    Rollback(RollbackArgs),
+    /// List quarantined digests, or clear one
+    Quarantine {
+        #[command(subcommand)]
+        command: QuarantineCommand,
     },
     /// List sites, or show one
     Site {

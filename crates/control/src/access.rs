@@ -35,17 +35,51 @@ pub enum Operation {
     PinChannel,
     /// Undo that.
     UnpinChannel,
+    /// Move a channel to a release before its turn.
+    Promote,
+    /// Move a channel back, and quarantine what it had.
+    RollBack,
+    /// End the quarantine of a digest.
+    ClearQuarantine,
+    /// Keep a rollout from offering its release to further devices.
+    PauseRollout,
+    /// Let it offer it again.
+    ResumeRollout,
+    /// End it.
+    AbortRollout,
+    /// Let a stage begin.
+    ApproveRollout,
+    /// Skip windows, rate and soaks.
+    HurryRollout,
     /// Write a manifest or a tag into the registry.
     PushManifest,
     /// Delete a manifest or a tag of the registry.
     DeleteManifest,
     /// Record what a device reports.
     ReportDevice,
+    /// Make a token for devices, or enrol one by it.
+    EnrolDevice,
+    /// Let a device that waits join the fleet.
+    ApproveDevice,
+    /// Keep a device at what it has.
+    HoldDevice,
+    /// End that.
+    ReleaseDevice,
+    /// Fix a device to a release.
+    PinDevice,
+    /// Undo that.
+    UnpinDevice,
+    /// End a device's credentials.
+    RevokeDevice,
+    /// Take a device out of the fleet.
+    RetireDevice,
+    /// Give a device another credential.
+    RotateDevice,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 34] = [
         Self::PollSource,
         Self::QueueRun,
         Self::SelectRun,
@@ -60,9 +94,26 @@ impl Operation {
         Self::ResumeChannel,
         Self::PinChannel,
         Self::UnpinChannel,
+        Self::Promote,
+        Self::RollBack,
+        Self::ClearQuarantine,
+        Self::PauseRollout,
+        Self::ResumeRollout,
+        Self::AbortRollout,
+        Self::ApproveRollout,
+        Self::HurryRollout,
         Self::PushManifest,
         Self::DeleteManifest,
         Self::ReportDevice,
+        Self::EnrolDevice,
+        Self::ApproveDevice,
+        Self::HoldDevice,
+        Self::ReleaseDevice,
+        Self::PinDevice,
+        Self::UnpinDevice,
+        Self::RevokeDevice,
+        Self::RetireDevice,
+        Self::RotateDevice,
     ];
 
     /// Its name in the audit trail and in logs.
@@ -82,9 +133,26 @@ impl Operation {
             Self::ResumeChannel => "channel.resume",
             Self::PinChannel => "channel.pin",
             Self::UnpinChannel => "channel.unpin",
+            Self::Promote => "channel.promote",
+            Self::RollBack => "channel.roll_back",
+            Self::ClearQuarantine => "quarantine.clear",
+            Self::PauseRollout => "rollout.pause",
+            Self::ResumeRollout => "rollout.resume",
+            Self::AbortRollout => "rollout.abort",
+            Self::ApproveRollout => "rollout.approve",
+            Self::HurryRollout => "rollout.urgent",
             Self::PushManifest => "registry.push",
             Self::DeleteManifest => "registry.delete",
             Self::ReportDevice => "device.report",
+            Self::EnrolDevice => "device.enrol",
+            Self::ApproveDevice => "device.approve",
+            Self::HoldDevice => "device.hold",
+            Self::ReleaseDevice => "device.release",
+            Self::PinDevice => "device.pin",
+            Self::UnpinDevice => "device.unpin",
+            Self::RevokeDevice => "device.revoke",
+            Self::RetireDevice => "device.retire",
+            Self::RotateDevice => "device.rotate",
         }
     }
 }
@@ -111,7 +179,10 @@ pub fn may(
     let is_permitted = match principal {
         Principal::Operator { .. } | Principal::System { .. } => true,
         Principal::Hook { source: own } => operation == Operation::PollSource && source == Some(own),
-        Principal::Device { .. } => operation == Operation::ReportDevice,
+        Principal::Device { id: None } => operation == Operation::ReportDevice,
+        Principal::Device { id: Some(_) } => {
+            matches!(operation, Operation::ReportDevice | Operation::RotateDevice)
+        }
         Principal::Anonymous | Principal::Job { .. } => false,
     };
     if is_permitted { Ok(()) } else { Err(NotPermitted { kind: principal.kind(), operation }) }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use edgewright_model::names::SourceName;
+use edgewright_model::names::{DeviceId, SourceName};
 use edgewright_model::principal::Principal;
 use edgewright_store::audit::NewAuditEntry;
 use serde_json::Value;
@@ -72,6 +72,20 @@ impl OperationContext {
             }
         }
         decision
+    }
+
+    /// Whether the operation is permitted on this device: a device may do it on itself alone.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn permit_device(&self, operation: Operation, device: &DeviceId) -> Result<(), NotPermitted> {
+        match &self.actor {
+            Principal::Device { id: Some(own) } if own != device => {
+                tracing::warn!(principal = %self.actor, operation = operation.name(), device.id = %device, "refused: another device");
+                Err(NotPermitted { kind: self.actor.kind(), operation })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The row of the audit trail for a change of `object`.

@@ -1,10 +1,12 @@
 //! Control composes the modules and is what the server and the command talk to.
 
+mod promote;
 mod work;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use edgewright_job::Executor;
 use edgewright_model::names::{ChannelName, CommitId, SourceName};
@@ -21,6 +23,7 @@ use crate::ControlError;
 use crate::access::Operation;
 use crate::cancellations::Cancellations;
 use crate::context::OperationContext;
+use crate::devices::{DeviceKeeper, Devices};
 use crate::events::Events;
 use crate::hosting::Hosting;
 use crate::inventory::Inventory;
@@ -33,6 +36,7 @@ use crate::releases::Releases;
 use crate::releases::channels::Channels;
 use crate::releases::tags::ChannelTags;
 use crate::retention::Retention;
+use crate::rollouts::Rollouts;
 use crate::settings::{ControlSettings, SourceSettings};
 use crate::sources::{Queued, SourceHandle, Sources};
 
@@ -52,6 +56,10 @@ pub struct Parts {
     pub hosting: Hosting,
     /// What the registry's `TagResolver` answers from.
     pub tags: ChannelTags,
+    /// Rolls releases out.
+    pub rollouts: Rollouts,
+    /// What it answers devices from.
+    pub devices: Devices,
     /// Admits jobs and does them.
     pub executor: Arc<dyn Executor>,
     /// Reads sources.
@@ -73,6 +81,9 @@ pub(crate) struct Inner {
     work: Work,
     reconcilers: Reconcilers,
     channels: Channels,
+    rollouts: Rollouts,
+    devices: Devices,
+    hosting: Hosting,
     polling: Polling,
     retention: Retention,
     notifier: Notifier,
@@ -96,10 +107,14 @@ impl Control {
             tracing::info!(run.number = run.number.0, nodes = reset, "resuming run");
         }
         parts.tags.refresh(&parts.store).await?;
+        parts.devices.reload().await?;
+        parts.tags.follow(parts.devices.wake());
         empty(&settings.data.join(SCRATCH))
             .await
             .map_err(|source| ControlError::File { operation: "make the folder for contexts", source })?;
-        Ok(Self(Arc::new(compose(settings, parts))))
+        let control = Self(Arc::new(compose(settings, parts)));
+        control.0.rollouts.advance().await?;
+        Ok(control)
     }
 
     /// Starts the reconcilers: one for runs, one for each source, and one for each other task.
@@ -112,6 +127,13 @@ impl Control {
         start(Arc::new(inner.work.updates.clone()), Wake::default());
         start(Arc::new(inner.retention.clone()), Wake::default());
         start(Arc::new(inner.channels.clone()), inner.channels.wake().clone());
+        start(Arc::new(inner.rollouts.clone()), inner.rollouts.wake().clone());
+        let keeper = DeviceKeeper {
+            devices: inner.devices.clone(),
+            hosting: inner.hosting.clone(),
+            passes: AtomicU32::new(0),
+        };
+        start(Arc::new(keeper), inner.devices.wake().clone());
         for handle in inner.sources.all() {
             self.start_polling(handle);
         }
@@ -136,6 +158,11 @@ impl Control {
     /// Fires at shutdown.
     pub fn stopping(&self) -> CancellationToken {
         self.0.shutdown.clone()
+    }
+
+    /// The devices.
+    pub fn devices(&self) -> &Devices {
+        &self.0.devices
     }
 
     /// What happens from now on.
@@ -331,14 +358,16 @@ impl Control {
 
 /// Puts the modules together: each gets its own few dependencies.
 fn compose(settings: ControlSettings, parts: Parts) -> Inner {
-    let Parts { store, hosting, tags, executor, git, clock, tasks } = parts;
+    let Parts { store, hosting, tags, rollouts, devices, executor, git, clock, tasks } = parts;
     let (shutdown, events, runs_wake) = (tasks.token().clone(), Events::default(), Wake::default());
     let base = (store.clone(), clock.clone());
     let cancellations = Cancellations::new(base, shutdown.clone(), runs_wake.clone());
     let base = (store.clone(), git, clock.clone());
     let folder = settings.data.join("sources");
     let sources = Arc::new(Sources::new(folder, base, shutdown.clone(), runs_wake.clone()));
-    let channels = Channels::new(store.clone(), clock.clone(), tags.clone(), Arc::clone(&sources));
+    let wakes = (rollouts.channels_wake().clone(), rollouts.wake().clone());
+    let base = (store.clone(), clock.clone());
+    let channels = Channels::new(base, tags.clone(), Arc::clone(&sources), wakes);
     let named = (tags.clone(), channels.clone());
     let releases = Releases::new(store.clone(), hosting.clone(), clock.clone(), events.clone(), named);
     let reconcilers = Reconcilers::new(tasks.clone(), clock.clone());
@@ -389,6 +418,9 @@ fn compose(settings: ControlSettings, parts: Parts) -> Inner {
         sources,
         reconcilers,
         channels,
+        rollouts,
+        devices,
+        hosting,
         polling,
     }
 }

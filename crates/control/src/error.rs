@@ -1,8 +1,9 @@
 //! What can go wrong in control.
 
+use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
-use edgewright_model::names::{ChannelName, SourceName};
-use edgewright_model::run::{ReleaseNumber, RunNumber};
+use edgewright_model::names::{ChannelName, DeviceId, Platform, SlotId, SourceName, VariantName};
+use edgewright_model::run::{ReleaseNumber, RolloutNumber, RunNumber};
 use edgewright_store::StoreError;
 
 use crate::access::NotPermitted;
@@ -90,6 +91,120 @@ pub enum ControlError {
         /// The release.
         release: ReleaseNumber,
     },
+    /// A channel that does not move.
+    #[error("channel `{channel}` does not move: it is {why}")]
+    ChannelStays {
+        /// The channel.
+        channel: ChannelName,
+        /// Why.
+        why: String,
+    },
+    /// A release that is not newer than a channel's.
+    #[error("channel `{channel}` has release {has}, and {release} is older")]
+    NotForward {
+        /// The channel.
+        channel: ChannelName,
+        /// The release.
+        release: ReleaseNumber,
+        /// What the channel has.
+        has: ReleaseNumber,
+    },
+    /// An update that was not tested.
+    #[error(
+        "no passed verdict of lane `upgrade` for {variant} ({platform}) of release {release}, from release {from} of the channel"
+    )]
+    NotTested {
+        /// The variant.
+        variant: VariantName,
+        /// The platform.
+        platform: Platform,
+        /// The release.
+        release: ReleaseNumber,
+        /// What the channel has.
+        from: ReleaseNumber,
+    },
+    /// A quarantined digest.
+    #[error("digest {digest} is quarantined: {why}")]
+    Quarantined {
+        /// The digest.
+        digest: Digest,
+        /// Why.
+        why: String,
+    },
+    /// A digest that is not quarantined.
+    #[error("digest {digest} is not quarantined")]
+    NotQuarantined {
+        /// The digest.
+        digest: Digest,
+    },
+    /// A channel that cannot go back.
+    #[error("channel `{channel}` has no release with other digests to go back to")]
+    NothingBefore {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// A rollout that is not there.
+    #[error("there is no rollout `{rollout}`")]
+    NoRollout {
+        /// Its number or channel.
+        rollout: String,
+    },
+    /// A device that is not in a rollout.
+    #[error("device `{device}` is not in the rollout")]
+    NoRolloutDevice {
+        /// The device.
+        device: DeviceId,
+    },
+    /// An order that a rollout does not take.
+    #[error("cannot {verb} rollout {rollout}: {why}")]
+    RolloutOrder {
+        /// The rollout.
+        rollout: RolloutNumber,
+        /// What was asked for.
+        verb: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// A device that is not there.
+    #[error("there is no device `{device}`")]
+    NoDevice {
+        /// The device.
+        device: DeviceId,
+    },
+    /// A slot that is not declared.
+    #[error("no site declares the slot `{slot}`")]
+    NoSlot {
+        /// As asked for: `SITE/SLOT`.
+        slot: String,
+    },
+    /// A slot that several sites declare.
+    #[error("several sites have a slot `{slot}`")]
+    ManySlots {
+        /// As asked for.
+        slot: String,
+    },
+    /// A slot that has a device.
+    #[error("slot `{slot}` has a device already: `{device}`")]
+    SlotTaken {
+        /// The slot.
+        slot: SlotId,
+        /// Its device.
+        device: DeviceId,
+    },
+    /// A device whose state does not permit a change.
+    #[error("device `{device}` is {state}: this change is not possible")]
+    DeviceState {
+        /// The device.
+        device: DeviceId,
+        /// Its state.
+        state: &'static str,
+    },
+    /// A device that does not get an identity.
+    #[error("cannot enrol the device: {why}")]
+    EnrolmentDenied {
+        /// Why.
+        why: &'static str,
+    },
     /// A sink that did not take an event.
     #[error("cannot notify sink `{name}`: {why}")]
     Sink {
@@ -174,13 +289,29 @@ impl ControlError {
             | Self::Outdated { .. }
             | Self::Export { .. }
             | Self::ManyChannels { .. }
+            | Self::ChannelStays { .. }
+            | Self::NotForward { .. }
+            | Self::NotTested { .. }
+            | Self::Quarantined { .. }
+            | Self::NothingBefore { .. }
+            | Self::RolloutOrder { .. }
+            | Self::ManySlots { .. }
+            | Self::SlotTaken { .. }
+            | Self::DeviceState { .. }
             | Self::Over { .. } => ErrorClass::Conflict,
-            Self::NoRun { .. } | Self::NotBuilt | Self::NoChannel { .. } | Self::NoRelease { .. } => {
-                ErrorClass::NotFound
-            }
-            Self::NotPermitted(_) | Self::UntrustedSecret { .. } | Self::SecretNotGranted { .. } => {
-                ErrorClass::Denied
-            }
+            Self::NoRun { .. }
+            | Self::NotBuilt
+            | Self::NoChannel { .. }
+            | Self::NoRelease { .. }
+            | Self::NotQuarantined { .. }
+            | Self::NoRollout { .. }
+            | Self::NoRolloutDevice { .. }
+            | Self::NoDevice { .. }
+            | Self::NoSlot { .. } => ErrorClass::NotFound,
+            Self::EnrolmentDenied { .. }
+            | Self::NotPermitted(_)
+            | Self::UntrustedSecret { .. }
+            | Self::SecretNotGranted { .. } => ErrorClass::Denied,
             Self::Document(_) | Self::Broken { .. } => ErrorClass::Bug,
         }
     }
@@ -191,6 +322,16 @@ impl ControlError {
             Self::NoRun { .. } => Some("`edgewright runs` lists them"),
             Self::NoChannel { .. } => Some("`edgewright channels` lists them"),
             Self::ManyChannels { .. } => Some("name the source: `--source NAME`"),
+            Self::NoDevice { .. } => Some("`edgewright devices` lists them"),
+            Self::NoSlot { .. } => Some("`edgewright site show SITE` lists the slots of a site"),
+            Self::ManySlots { .. } => Some("name the site, too: SITE/SLOT; or the source: `--source NAME`"),
+            Self::SlotTaken { .. } => {
+                Some("`edgewright device replace SLOT` gives the slot to another device")
+            }
+            Self::DeviceState { .. } => Some("`edgewright device show DEVICE` shows its state and why"),
+            Self::EnrolmentDenied { .. } => {
+                Some("ask an operator for another token: `edgewright device enrol SLOT`")
+            }
             Self::NoRelease { .. } => Some("`edgewright releases` lists them"),
             Self::UntrustedSecret { .. } => Some(
                 "merge it, or push it to a branch that a channel follows; what needs no secret is built and tested all the same",
@@ -198,6 +339,21 @@ impl ControlError {
             Self::SecretNotGranted { .. } => Some(
                 "add its id to `secrets` in the source's [[source]] of the settings file, then retry the run",
             ),
+            Self::ChannelStays { .. } => Some("`edgewright channel resume` or `channel unpin` lets it move"),
+            Self::NotForward { .. } => {
+                Some("`edgewright rollback CHANNEL` goes back and quarantines, `channel pin` only goes back")
+            }
+            Self::NotTested { .. } => Some(
+                "the lane tests the update from the branch's release before: promote the releases in between first",
+            ),
+            Self::Quarantined { .. } => Some("if it is good after all: `edgewright quarantine clear DIGEST`"),
+            Self::NotQuarantined { .. } => Some("`edgewright quarantine list` lists them"),
+            Self::NothingBefore { .. } => {
+                Some("name a release with `--to`; `edgewright releases` lists them")
+            }
+            Self::NoRollout { .. } => Some("`edgewright rollouts` lists them"),
+            Self::NoRolloutDevice { .. } => Some("`edgewright rollout explain ROLLOUT` lists its devices"),
+            Self::RolloutOrder { .. } => Some("`edgewright rollout show ROLLOUT` shows what it does"),
             Self::NotBuilt => Some("`edgewright images` and `edgewright releases` list digests"),
             Self::Outdated { .. } => {
                 Some("retry the branch's newest run; to go back to an older commit, push it to the branch")

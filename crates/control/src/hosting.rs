@@ -135,6 +135,20 @@ impl Hosting {
         Ok(self.manifest(manifest).await?.bytes.len() as u64)
     }
 
+    /// The configuration and the layers that a manifest names; none for an index.
+    pub(crate) async fn blobs_of(
+        &self,
+        repository: &RepoName,
+        digest: &Digest,
+    ) -> Result<Option<(Digest, Vec<Digest>)>, HostingError> {
+        let manifest = ManifestRef { repository: repository.clone(), digest: digest.clone() };
+        let pulled = self.manifest(&manifest).await?;
+        let contents: Contents = serde_json::from_slice(&pulled.bytes)
+            .map_err(|source| HostingError::Manifest { digest: digest.clone(), source })?;
+        let layers = contents.layers.into_iter().map(|layer| layer.digest).collect();
+        Ok(contents.config.map(|config| (config.digest, layers)))
+    }
+
     async fn manifest(
         &self,
         manifest: &ManifestRef,

@@ -12,6 +12,7 @@
 //! | [`posting`] | takes verdicts that others post |
 //! | [`locks`] | resolves locks, and checks for updates of base images and distributions on a schedule |
 //! | [`releases`] | indexes, referrers, the release, channels and what their tags answer |
+//! | [`devices`] | enrolment, credentials, what each device is answered with, what is known about it |
 //! | [`rebuilds`] | builds again what was built, to prove that keys tell all |
 //! | [`outbound`] | notifies sinks and forges; copies what channels hold to external registries |
 //! | [`retention`] | what bounds logs, caches and images |
@@ -26,6 +27,7 @@ pub mod audit;
 mod cancellations;
 pub mod context;
 mod control;
+pub mod devices;
 mod error;
 pub mod events;
 pub mod hosting;
@@ -41,6 +43,7 @@ pub mod rebuilds;
 pub mod reconcile;
 pub mod releases;
 pub mod retention;
+pub mod rollouts;
 pub mod runs;
 pub mod settings;
 pub mod sources;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::grants::Grants;
-use crate::names::{InvalidName, SourceName};
+use crate::names::{DeviceId, InvalidName, SourceName};
 use crate::order::JobId;
 
 /// The kind of a principal: the columns of the access tables.
@@ -25,7 +25,7 @@ pub enum PrincipalKind {
     Job,
     /// A forge that proves that it knows a source's webhook secret.
     Hook,
-    /// A device, by the token for reports.
+    /// A device, by its credential; or one that is not enrolled, by the shared token for reports.
     Device,
     /// A part of the server: its reconcilers, control's own writes to the registry.
     System,
@@ -80,8 +80,8 @@ pub enum Principal {
     },
     /// A device.
     Device {
-        /// How it proved it: `token` for the token that all devices share until they are enrolled.
-        name: &'static str,
+        /// Its id, by its own credential. None: by the token that devices share until they are enrolled.
+        id: Option<DeviceId>,
     },
     /// A part of the server.
     System {
@@ -107,7 +107,8 @@ impl Principal {
     pub fn id(&self) -> PrincipalId {
         let name = match self {
             Self::Anonymous => None,
-            Self::Operator { name } | Self::Device { name } => Some((*name).to_owned()),
+            Self::Operator { name } => Some((*name).to_owned()),
+            Self::Device { id } => Some(id.as_ref().map_or_else(|| "token".to_owned(), ToString::to_string)),
             Self::Job { id, .. } => Some(id.to_string()),
             Self::Hook { source } => Some(source.to_string()),
             Self::System { component } => Some((*component).to_owned()),
@@ -200,7 +201,7 @@ mod tests {
             (Principal::Operator { name: "token" }, "operator:token"),
             (Principal::Job { id: job, grants: Arc::default() }, "job:00000000-0000-0000-0000-000000000007"),
             (Principal::Hook { source: "plant-os".parse().unwrap() }, "hook:plant-os"),
-            (Principal::Device { name: "token" }, "device:token"),
+            (Principal::Device { id: None }, "device:token"),
             (Principal::System { component: "control" }, "system:control"),
         ]
     }
@@ -212,6 +213,12 @@ mod tests {
             assert_eq!(text.parse::<PrincipalId>(), Ok(principal.id()));
             assert_eq!(serde_json::to_value(principal.id()).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn an_enrolled_device_is_named_by_its_id() {
+        let device = Principal::Device { id: Some("dev-1".parse().unwrap()) };
+        assert_eq!(device.to_string(), "device:dev-1");
     }
 
     #[test]

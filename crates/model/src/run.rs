@@ -37,6 +37,8 @@ numbers! {
     ReleaseNumber("release number");
     /// A rebuild's number: counted over all sources of a server, from 1.
     RebuildNumber("rebuild number");
+    /// A rollout's number: counted over all sources of a server, from 1.
+    RolloutNumber("rollout number");
 }
 
 macro_rules! states {

@@ -41,6 +41,11 @@ impl AccessToken {
     pub fn new(token: &str) -> Self {
         Self(Digest::of(token))
     }
+
+    /// A token of which only the hash is known.
+    pub const fn of_hash(hash: Digest) -> Self {
+        Self(hash)
+    }
 }
 
 impl fmt::Debug for AccessToken {

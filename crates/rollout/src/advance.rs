@@ -2,21 +2,24 @@
 
 use jiff::Timestamp;
 
-use crate::engine::{Engine, later};
+use crate::engine::Engine;
 use crate::fleet::StageNumber;
 use crate::state::{Move, Status};
+use crate::wait::later;
 
 /// Devices of the stages that are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Counts {
+pub struct Counts {
     /// All of them.
-    members: u32,
+    pub members: u32,
     /// Not heard of for long, or late.
-    unreachable: u32,
+    pub unreachable: u32,
+    /// Offered the release.
+    pub offered: u32,
     /// Healthy with the release.
-    healthy: u32,
+    pub healthy: u32,
     /// Back on what they had.
-    failed: u32,
+    pub failed: u32,
 }
 
 impl Counts {
@@ -51,13 +54,34 @@ impl Engine {
         moves
     }
 
-    fn counts_to(&self, stage: StageNumber, now: Timestamp) -> Counts {
+    /// When time alone changes an answer or a move, at the latest: a soak ends, a device becomes late or
+    /// offline.
+    pub fn wake(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.status != Status::Active {
+            return None;
+        }
+        let soak = self.rules(self.stage).zip(self.soak_from).map(|(rules, from)| later(from, rules.soak));
+        [soak, self.next_late(now), self.next_offline(now)]
+            .into_iter()
+            .flatten()
+            .filter(|moment| *moment > now)
+            .min()
+    }
+
+    /// Devices of all stages that are open.
+    pub fn counts(&self, now: Timestamp) -> Counts {
+        self.counts_to(self.stage, now)
+    }
+
+    /// Devices of a stage and the ones before it.
+    pub fn counts_to(&self, stage: StageNumber, now: Timestamp) -> Counts {
         let mut counts = Counts::default();
-        for member in self.members.iter().filter(|member| member.stage <= stage) {
+        for member in self.members.iter().filter(|member| member.stage <= stage && member.counts()) {
             counts.members += 1;
             match member.progress {
                 None => counts.unreachable += u32::from(self.is_offline(member, now)),
                 Some(progress) => {
+                    counts.offered += 1;
                     if progress.has_failed {
                         counts.failed += 1;
                     } else if progress.has_ended() {

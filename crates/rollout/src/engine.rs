@@ -4,13 +4,13 @@
 //! that was killed makes the same one from its rows.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::fleet::{Device, StageNumber, stages};
 use crate::gate::{Baseline, Gate, Outcome};
-use crate::policy::{Policy, Stage};
+use crate::member::{Member, Part};
+use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::state::{Event, Move, Order, Progress, Rung, Status};
 
@@ -30,9 +30,9 @@ pub struct Answer {
 pub struct Engine {
     pub(crate) policy: Policy,
     pub(crate) members: Vec<Member>,
-    groups: Vec<Vec<u32>>,
+    pub(crate) groups: Vec<Vec<u32>>,
     /// When each site was last heard of.
-    sites: Vec<Option<Timestamp>>,
+    pub(crate) sites: Vec<Option<Timestamp>>,
     baseline: Baseline,
     variants: usize,
     pub(crate) gate: Gate,
@@ -44,54 +44,23 @@ pub struct Engine {
     /// How many devices were offered the release since the gate counts.
     counted: u32,
     /// Devices that have neither confirmed nor left the release.
-    under_way: BTreeSet<u32>,
-    late: u32,
+    pub(crate) under_way: BTreeSet<u32>,
+    pub(crate) late: u32,
     /// Times of the last first offers, as many as the rate counts.
-    recent: VecDeque<Timestamp>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Member {
-    pub(crate) stage: StageNumber,
-    variant: u32,
-    site: u32,
-    group: Option<u32>,
-    patience: Duration,
-    seen: Option<Timestamp>,
-    pub(crate) progress: Option<Progress>,
+    pub(crate) recent: VecDeque<Timestamp>,
 }
 
 impl Engine {
     /// A rollout at its beginning, to these devices: those whose digest it would change. `salt` is its own.
     pub fn new(policy: Policy, salt: &str, baseline: Baseline, devices: &[Device]) -> Self {
         let stages = stages(&policy, salt, devices);
-        let length = |number: Option<u32>| number.map_or(0, |last| last as usize + 1);
-        let mut groups = vec![Vec::new(); length(devices.iter().filter_map(|device| device.group).max())];
-        let mut sites = vec![None; length(devices.iter().map(|device| device.site).max())];
-        let mut members = Vec::with_capacity(devices.len());
-        for (index, (device, stage)) in (0..).zip(devices.iter().zip(stages)) {
-            if let Some(group) = device.group {
-                groups[group as usize].push(index);
-            }
-            let site = &mut sites[device.site as usize];
-            *site = (*site).max(device.seen);
-            members.push(Member {
-                stage,
-                variant: device.variant,
-                site: device.site,
-                group: device.group,
-                patience: device.patience,
-                seen: device.seen,
-                progress: None,
-            });
-        }
-        let variants = length(devices.iter().map(|device| device.variant).max());
+        let variants = devices.iter().map(|device| device.variant as usize + 1).max().unwrap_or_default();
         let gate = Gate::new(policy.gate, baseline, variants);
-        Self {
+        let mut engine = Self {
             policy,
-            members,
-            groups,
-            sites,
+            members: Vec::with_capacity(devices.len()),
+            groups: Vec::new(),
+            sites: Vec::new(),
             baseline,
             variants,
             gate,
@@ -104,7 +73,42 @@ impl Engine {
             under_way: BTreeSet::new(),
             late: 0,
             recent: VecDeque::new(),
+        };
+        for (device, stage) in devices.iter().zip(stages) {
+            engine.add(device, stage, Part::Member);
         }
+        engine
+    }
+
+    /// Adds a device that came after the beginning: it is one of those after the last stage, so the stages
+    /// stay as they are. Its variant must be one of the first devices, or it counts for all devices only.
+    pub fn join(&mut self, device: &Device) {
+        self.add(device, self.rest(), Part::Member);
+    }
+
+    /// Adds a device that does not get the release: it counts in its redundancy group.
+    pub fn watch(&mut self, device: &Device) {
+        self.add(device, self.rest(), Part::Watched);
+    }
+
+    fn rest(&self) -> StageNumber {
+        StageNumber::try_from(self.policy.stages.len()).unwrap_or(StageNumber::MAX)
+    }
+
+    fn add(&mut self, device: &Device, stage: StageNumber, part: Part) {
+        let index = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
+        if let Some(group) = device.group.map(|group| group as usize) {
+            if self.groups.len() <= group {
+                self.groups.resize(group + 1, Vec::new());
+            }
+            self.groups[group].push(index);
+        }
+        let site = device.site as usize;
+        if self.sites.len() <= site {
+            self.sites.resize(site + 1, None);
+        }
+        self.sites[site] = self.sites[site].max(device.seen);
+        self.members.push(Member::new(device, stage, part));
     }
 
     /// What the rollout does.
@@ -130,6 +134,7 @@ impl Engine {
                 self.see(*device, *at);
                 self.update(*device, |progress| progress.has_failed = true);
             }
+            Event::Left { device, is_gone, at: _ } => self.leave(*device, *is_gone),
             Event::Ordered { order, at: _ } => self.order(*order),
             Event::Moved { step, at } => self.step(step, *at),
         }
@@ -142,10 +147,17 @@ impl Engine {
         *site = (*site).max(Some(at));
     }
 
+    fn leave(&mut self, device: u32, is_gone: bool) {
+        let Some(member) = self.members.get_mut(device as usize) else { return };
+        member.part = if is_gone { Part::Gone } else { Part::Watched };
+        self.under_way.remove(&device);
+        self.update(device, |progress| progress.is_late = false);
+    }
+
     fn offer(&mut self, device: u32, at: Timestamp) {
         self.see(device, at);
         let Some(member) = self.members.get_mut(device as usize) else { return };
-        if member.progress.is_some() {
+        if member.progress.is_some() || member.part != Part::Member {
             return;
         }
         member.progress = Some(Progress {
@@ -167,7 +179,7 @@ impl Engine {
     }
 
     /// Changes what is known about a device that was offered the release.
-    fn update(&mut self, device: u32, change: impl FnOnce(&mut Progress)) {
+    pub(crate) fn update(&mut self, device: u32, change: impl FnOnce(&mut Progress)) {
         let Some(member) = self.members.get_mut(device as usize) else { return };
         let Some(progress) = &mut member.progress else { return };
         let before = progress.outcome();
@@ -198,6 +210,7 @@ impl Engine {
             (Order::Resume, Status::Stopped(_)) => self.resume(),
             (Order::Pause | Order::Resume, _) => {}
             (Order::Abort, _) => self.status = Status::Aborted,
+            (Order::Supersede, _) => self.status = Status::Superseded,
             (Order::Approve { stage }, _) => {
                 self.approved.insert(stage);
             }
@@ -240,10 +253,10 @@ impl Engine {
     /// What a device is answered with now.
     pub fn answer(&self, device: u32, now: Timestamp) -> Answer {
         let old = |reason| Answer { is_new: false, is_first: false, reason };
-        let Some(member) = self.members.get(device as usize) else { return old(Reason::NoMember) };
-        if self.status == Status::RolledBack {
-            return old(Reason::RolledBack);
-        }
+        let Some(member) = self.members.get(device as usize).filter(|member| member.part == Part::Member)
+        else {
+            return old(Reason::NoMember);
+        };
         let Some(progress) = &member.progress else {
             return match self.wait(device, member, now) {
                 Some(reason) => old(reason),
@@ -254,109 +267,47 @@ impl Engine {
             return old(Reason::Failed);
         }
         // A device that runs the release is not taken back by a stop: it may be healthy.
-        let is_ended = matches!(self.status, Status::Stopped(_) | Status::Aborted);
+        let is_ended = matches!(
+            self.status,
+            Status::Stopped(_) | Status::Aborted | Status::Superseded | Status::RolledBack
+        );
         if is_ended && progress.rung < Rung::Booted {
             return old(self.ended());
         }
         Answer { is_new: true, is_first: false, reason: Reason::Given }
     }
 
-    fn ended(&self) -> Reason {
+    pub(crate) fn ended(&self) -> Reason {
         match &self.status {
             Status::Stopped(why) => Reason::Stopped(why.clone()),
             Status::RolledBack => Reason::RolledBack,
+            Status::Superseded => Reason::Superseded,
             _ => Reason::Aborted,
         }
     }
 
-    /// Why a device has to wait, if it has to.
-    fn wait(&self, device: u32, member: &Member, now: Timestamp) -> Option<Reason> {
-        match &self.status {
-            Status::Active | Status::Complete => {}
-            Status::Paused => return Some(Reason::Paused),
-            Status::Stopped(_) | Status::Aborted | Status::RolledBack => return Some(self.ended()),
-        }
-        if member.stage > self.stage {
-            return Some(Reason::Stage { own: member.stage, open: self.stage });
-        }
-        if self.needs_approval(self.stage) && member.stage == self.stage {
-            return Some(Reason::Approval { stage: self.stage });
-        }
-        if !self.is_urgent {
-            if let Some(windows) = &self.policy.windows
-                && !windows.is_open(now)
-            {
-                return Some(Reason::Window { next: windows.next(now, Duration::ZERO) });
-            }
-            if let Some(next) = self.next_by_rate(now) {
-                return Some(Reason::Rate { next });
-            }
-        }
-        // Late devices do not hold up others: the gate counts them.
-        let in_flight = u32::try_from(self.under_way.len()).unwrap_or(u32::MAX).saturating_sub(self.late);
-        if in_flight >= self.policy.in_flight {
-            return Some(Reason::InFlight { count: in_flight });
-        }
-        let unavailable = self.unavailable(device, member, now);
-        (unavailable >= self.policy.unavailable && member.group.is_some())
-            .then_some(Reason::Group { unavailable })
+    /// How far a device is; none if it was not offered the release, or there is no such device.
+    pub fn progress(&self, device: u32) -> Option<Progress> {
+        self.members.get(device as usize)?.progress
     }
 
-    pub(crate) fn needs_approval(&self, stage: StageNumber) -> bool {
-        self.rules(stage).is_some_and(|rules| rules.needs_approval) && !self.approved.contains(&stage)
+    /// Whether a device gets the release at all: it is a member, and has not left.
+    pub fn is_member(&self, device: u32) -> bool {
+        self.members.get(device as usize).is_some_and(|member| member.part == Part::Member)
     }
 
-    pub(crate) fn rules(&self, stage: StageNumber) -> Option<&Stage> {
-        self.policy.stages.get(usize::from(stage))
+    /// The stage of a device.
+    pub fn stage_of(&self, device: u32) -> Option<StageNumber> {
+        self.members.get(device as usize).map(|member| member.stage)
     }
 
-    fn next_by_rate(&self, now: Timestamp) -> Option<Timestamp> {
-        let rate = self.policy.rate?;
-        let oldest = *self.recent.front().filter(|_| self.recent.len() >= rate.count as usize)?;
-        let next = later(oldest, rate.period);
-        (next > now).then_some(next)
+    /// The stage that is open.
+    pub const fn stage(&self) -> StageNumber {
+        self.stage
     }
 
-    /// How many other devices of its redundancy group are not available: offline, or with a release that they
-    /// have neither confirmed nor left.
-    fn unavailable(&self, device: u32, member: &Member, now: Timestamp) -> u32 {
-        let Some(group) = member.group else { return 0 };
-        let others = self.groups[group as usize].iter().filter(|other| **other != device);
-        let count = others.filter(|other| {
-            let other = &self.members[**other as usize];
-            self.is_offline(other, now) || other.progress.is_some_and(|progress| !progress.has_ended())
-        });
-        u32::try_from(count.count()).unwrap_or(u32::MAX)
+    /// Whether a person made it urgent.
+    pub const fn is_urgent(&self) -> bool {
+        self.is_urgent
     }
-
-    pub(crate) fn is_offline(&self, member: &Member, now: Timestamp) -> bool {
-        member.seen.is_none_or(|seen| later(seen, self.policy.offline_after) < now)
-    }
-
-    /// Devices that became late until now. A device is late after its own patience, if its site was heard of
-    /// since then: a site that is silent as a whole has another problem than the release.
-    pub fn note_late(&mut self, now: Timestamp) {
-        let late: Vec<u32> = self
-            .under_way
-            .iter()
-            .copied()
-            .filter(|device| {
-                let member = &self.members[*device as usize];
-                let Some(progress) = member.progress.filter(|progress| !progress.is_late) else {
-                    return false;
-                };
-                let due = later(progress.offered_at, member.patience);
-                due < now && self.sites[member.site as usize].is_some_and(|seen| seen > due)
-            })
-            .collect();
-        for device in late {
-            self.update(device, |progress| progress.is_late = true);
-        }
-    }
-}
-
-/// A moment after another one; the last that there is if it would be later.
-pub(crate) fn later(moment: Timestamp, by: Duration) -> Timestamp {
-    let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
-    moment.checked_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -14,7 +14,7 @@
 //! | [`state`] | events of a rollout's history |
 //! | [`engine`], [`advance`] | answers to devices; moves |
 //! | [`gate`] | whether the evidence stops the rollout |
-//! | [`reason`] | why a device gets what it gets |
+//! | [`reason`], [`words`] | why a device gets what it gets, as data and in words |
 //! | [`simulate`] | a rollout on a virtual clock |
 
 pub mod advance;
@@ -22,9 +22,12 @@ pub mod draw;
 pub mod engine;
 pub mod fleet;
 pub mod gate;
+mod member;
 pub mod policy;
 pub mod reason;
 pub mod simulate;
 pub mod state;
+mod wait;
+pub mod words;
 
 pub use engine::{Answer, Engine};

@@ -24,6 +24,8 @@ pub enum Reason {
     Stopped(Stop),
     /// A person ended it.
     Aborted,
+    /// A newer release took its place.
+    Superseded,
     /// A person took it back.
     RolledBack,
     /// Its stage has not begun.

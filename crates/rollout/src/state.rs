@@ -33,13 +33,16 @@ pub enum Event {
     Reached { device: u32, rung: Rung, at: Timestamp },
     /// A device could not run the release, or left it again.
     Failed { device: u32, at: Timestamp },
+    /// A device is no member any more: a person holds it or pinned it, or its slot has another image. It
+    /// still counts in its redundancy group, unless it is gone.
+    Left { device: u32, is_gone: bool, at: Timestamp },
     /// Someone gave an order.
     Ordered { order: Order, at: Timestamp },
     /// The engine moved.
     Moved { step: Move, at: Timestamp },
 }
 
-/// An order by a person.
+/// An order by a person, or by the server itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
@@ -49,7 +52,9 @@ pub enum Order {
     Resume,
     /// It ends where it is.
     Abort,
-    /// It ends, and its devices are answered with what they had.
+    /// It ends where it is, because a newer release takes its place.
+    Supersede,
+    /// It ends, also if it was complete: a release with the former digests takes its place.
     RollBack,
     /// A stage may begin.
     Approve { stage: StageNumber },
@@ -83,6 +88,8 @@ pub enum Status {
     Stopped(Stop),
     /// A person ended it.
     Aborted,
+    /// A newer release took its place.
+    Superseded,
     /// A person took it back.
     RolledBack,
     /// All stages are done.
@@ -92,19 +99,23 @@ pub enum Status {
 impl Status {
     /// Whether it has ended for good.
     pub const fn is_final(&self) -> bool {
-        matches!(self, Self::Aborted | Self::RolledBack | Self::Complete)
+        matches!(self, Self::Aborted | Self::Superseded | Self::RolledBack | Self::Complete)
     }
 }
 
-/// A device in a rollout.
+/// A device that was offered the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub struct Progress {
     /// Its place among those that were offered the release.
     pub(crate) order: u32,
-    pub(crate) offered_at: Timestamp,
-    pub(crate) rung: Rung,
-    pub(crate) has_failed: bool,
-    pub(crate) is_late: bool,
+    /// When it was offered the release.
+    pub offered_at: Timestamp,
+    /// The highest evidence.
+    pub rung: Rung,
+    /// Whether it could not run the release, or left it again.
+    pub has_failed: bool,
+    /// Whether its confirmation is late.
+    pub is_late: bool,
     /// Whether the gate counts it: it was offered the release after the last order to resume.
     pub(crate) counts: bool,
 }
@@ -122,7 +133,7 @@ impl Progress {
     }
 
     /// Whether nothing more is expected of it.
-    pub(crate) const fn has_ended(&self) -> bool {
+    pub const fn has_ended(&self) -> bool {
         self.has_failed || matches!(self.rung, Rung::Healthy)
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use edgewright_rollout::Engine;
@@ -22,11 +23,16 @@ enum Action {
     Report(u32, Rung),
     Fail(u32),
     Wait(i64),
+    /// A device leaves; whether it is gone.
+    Leave(u32, bool),
+    /// Another device comes.
+    Join,
     Order(Order),
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
-    let device = 0..DEVICES;
+    // Some of them come later, or never.
+    let device = 0..DEVICES + 3;
     let rung = prop_oneof![Just(Rung::Downloaded), Just(Rung::Booted), Just(Rung::Healthy)];
     let order = prop_oneof![
         Just(Order::Pause),
@@ -35,12 +41,15 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         Just(Order::Urgent),
         (0_u16..3).prop_map(|stage| Order::Approve { stage }),
         Just(Order::RollBack),
+        Just(Order::Supersede),
         Just(Order::Abort),
     ];
     let action = prop_oneof![
         40 => device.clone().prop_map(Action::Poll),
         40 => (device.clone(), rung).prop_map(|(device, rung)| Action::Report(device, rung)),
-        2 => device.prop_map(Action::Fail),
+        2 => device.clone().prop_map(Action::Fail),
+        1 => (device, any::<bool>()).prop_map(|(device, is_gone)| Action::Leave(device, is_gone)),
+        1 => Just(Action::Join),
         30 => (1_i64..5_000).prop_map(Action::Wait),
         1 => order.prop_map(Action::Order),
     ];
@@ -87,6 +96,19 @@ fn engine() -> Engine {
     Engine::new(policy(), "rollout 1", Baseline::of(Outcomes::default()), &devices)
 }
 
+/// A device that comes later.
+fn newcomer(number: u32) -> Device {
+    Device {
+        id: format!("late-{number}"),
+        labels: [].into(),
+        site: number % 3,
+        variant: number % 2,
+        group: None,
+        patience: Duration::from_hours(2),
+        seen: Some(begin()),
+    }
+}
+
 fn begin() -> Timestamp {
     "2026-11-02T08:00:00Z".parse().unwrap()
 }
@@ -98,11 +120,14 @@ struct Server {
     now: Timestamp,
     /// Devices that have the release and have not ended, and since when.
     open: Vec<(u32, Timestamp)>,
+    left: BTreeSet<u32>,
+    joined: u32,
 }
 
 impl Server {
     fn new() -> Self {
-        Self { engine: engine(), history: Vec::new(), now: begin(), open: Vec::new() }
+        let (history, open) = (Vec::new(), Vec::new());
+        Self { engine: engine(), history, now: begin(), open, left: BTreeSet::new(), joined: 0 }
     }
 
     fn record(&mut self, event: Event) {
@@ -112,6 +137,14 @@ impl Server {
 
     fn act(&mut self, action: Action) {
         let at = self.now;
+        let device = match action {
+            Action::Poll(device) | Action::Report(device, _) | Action::Fail(device) => device,
+            Action::Leave(device, _) => device,
+            Action::Wait(_) | Action::Join | Action::Order(_) => 0,
+        };
+        if device >= DEVICES + self.joined {
+            return;
+        }
         match action {
             Action::Wait(seconds) => {
                 self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
@@ -119,6 +152,16 @@ impl Server {
             Action::Order(order) => self.record(Event::Ordered { order, at }),
             Action::Report(device, rung) => self.record(Event::Reached { device, rung, at }),
             Action::Fail(device) => self.record(Event::Failed { device, at }),
+            Action::Leave(device, is_gone) => {
+                self.record(Event::Left { device, is_gone, at });
+                self.left.insert(device);
+                // What is not gone counts in its group, whatever became of the release there.
+                self.open.retain(|(other, _)| !is_gone || *other != device);
+            }
+            Action::Join => {
+                self.engine.join(&newcomer(self.joined));
+                self.joined += 1;
+            }
             Action::Poll(device) => {
                 self.record(Event::Seen { device, at });
                 if self.engine.answer(device, at).is_first {
@@ -141,6 +184,9 @@ impl Server {
     /// The server after a kill: it reads its history again.
     fn again(&self) -> Engine {
         let mut engine = engine();
+        for number in 0..self.joined {
+            engine.join(&newcomer(number));
+        }
         for event in &self.history {
             engine.apply(event);
         }
@@ -181,12 +227,18 @@ proptest! {
             // This device was offered the release for the first time.
             let (device, _) = *server.open.last().unwrap();
             prop_assert!(matches!(status, Status::Active | Status::Complete), "{status:?}");
+            prop_assert!(!server.left.contains(&device), "a device that left");
             // Devices that are late do not hold up others.
             let patience = SignedDuration::from_hours(2);
-            let lately = server.open.iter().filter(|(_, at)| at.duration_until(server.now) <= patience);
+            let lately = server.open.iter().filter(|(other, at)| {
+                at.duration_until(server.now) <= patience && !server.left.contains(other)
+            });
             prop_assert!(lately.count() <= 4);
-            if device % 4 != 0 {
-                let is_other = |other: u32| other != device && !other.is_multiple_of(4) && other / GROUP == device / GROUP;
+            if device % 4 != 0 && device < DEVICES {
+                let is_other = |other: u32| {
+                    let is_grouped = !other.is_multiple_of(4) && other < DEVICES;
+                    other != device && is_grouped && other / GROUP == device / GROUP
+                };
                 prop_assert_eq!(server.open.iter().find(|(other, _)| is_other(*other)), None);
             }
             times.push(server.now);
@@ -236,12 +288,20 @@ proptest! {
         for action in actions {
             server.act(action);
         }
+        // Devices that come and go are rows of the server's own, in their order.
         let is_report = |event: &Event| matches!(event, Event::Reached { .. } | Event::Failed { .. } | Event::Seen { .. });
         let (mut reports, others): (Vec<Event>, Vec<Event>) = server.history.iter().cloned().partition(is_report);
         reports.extend(reports.clone());
         let mut random = edgewright_rollout::simulate::Random::new(seed);
         let mut keyed: Vec<(f64, Event)> = reports.into_iter().map(|event| (random.unit(), event)).collect();
         keyed.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let engine = || {
+            let mut engine = engine();
+            for number in 0..server.joined {
+                engine.join(&newcomer(number));
+            }
+            engine
+        };
         let mut shuffled = engine();
         // A device reports after it was offered the release: that row is the server's own, and is first.
         for event in others.iter().chain(keyed.iter().map(|(_, event)| event)) {

@@ -17,8 +17,10 @@ use std::time::Duration;
 
 use edgewright_api::RegistryAddress;
 use edgewright_control::context::OperationContext;
+use edgewright_control::devices::{Devices, Names};
 use edgewright_control::hosting::Hosting;
 use edgewright_control::releases::tags::ChannelTags;
+use edgewright_control::rollouts::Rollouts;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
 use edgewright_job::{Executor, JobRegistry};
 use edgewright_model::names::{CommitId, ImageName, SourceName};
@@ -100,8 +102,11 @@ impl Composition {
         let tasks = Tasks::new();
         let store = Store::open(&folder.database()).await?;
         let tags = ChannelTags::default();
-        let gate = Gate::new(live.clone(), &tokens, address.clone());
-        let registry_ports = (Arc::new(tags.clone()), Arc::new(RegistryGate(gate.clone())));
+        let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone());
+        let devices = Devices::new(store.clone(), clock.clone(), Arc::new(rollouts.clone()));
+        let gate = Gate::new(live.clone(), &tokens, devices.clone(), address.clone());
+        let names = Names { tags: tags.clone(), devices: devices.clone() };
+        let registry_ports = (Arc::new(names), Arc::new(RegistryGate(gate.clone())));
         let registry =
             Registry::open(RegistrySettings::new(folder.registry()), registry_ports.0, registry_ports.1)
                 .await?;
@@ -115,7 +120,9 @@ impl Composition {
         let parts = Parts {
             store: store.clone(),
             hosting,
+            rollouts,
             tags,
+            devices,
             executor,
             git: git.clone(),
             clock: clock.clone(),

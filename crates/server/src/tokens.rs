@@ -3,7 +3,8 @@
 //! | token | holder | valid |
 //! |---|---|---|
 //! | `ewop_…` | the operator: `[access] token_file`, or `DATA/operator-token` | until it changes |
-//! | `ewdev_…` | devices, for their reports: `DATA/report-token` | until it changes |
+//! | `ewdev_…` | an enrolled device; those that are not share `DATA/report-token` | until it changes |
+//! | `ewenr_…` | a device that enrols | until it is used or expires |
 //! | `ewjob_…` | one job | as long as the job |
 //! | `ewsys_…` | control's own writes to the registry | as long as the process |
 //!
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use edgewright_job::{JobCredential, JobCredentials};
 use edgewright_model::grants::Grants;
+use edgewright_model::names::DeviceId;
 use edgewright_model::order::{JobId, JobRequest, Task};
 use edgewright_model::principal::Principal;
 use edgewright_registry::AccessToken;
@@ -26,6 +28,8 @@ use crate::settings::{Secret, Settings, SettingsError};
 
 /// The random part of a token, in bytes.
 const RANDOM_BYTES: usize = 32;
+/// The random part of a device's id, in bytes.
+const DEVICE_ID_BYTES: usize = 8;
 /// Mode of the token's file: only the server's user may read it.
 const PRIVATE: u32 = 0o600;
 
@@ -36,8 +40,10 @@ pub enum TokenKind {
     Operator,
     /// A job's.
     Job,
-    /// That for reports of devices.
+    /// A device's credential, or that for reports of devices that are not enrolled.
     Device,
+    /// For enrolling devices.
+    Enrolment,
     /// The server's own.
     System,
 }
@@ -48,6 +54,7 @@ impl TokenKind {
             Self::Operator => "ewop_",
             Self::Job => "ewjob_",
             Self::Device => "ewdev_",
+            Self::Enrolment => "ewenr_",
             Self::System => "ewsys_",
         }
     }
@@ -61,6 +68,17 @@ pub fn generate(kind: TokenKind) -> Result<Secret, getrandom::Error> {
     let mut bytes = [0; RANDOM_BYTES];
     getrandom::fill(&mut bytes)?;
     Ok(Secret::new(format!("{}{}", kind.prefix(), edgewright_model::digest::hex(&bytes))))
+}
+
+/// Generates the id of a device: 64 random bits, never used again.
+///
+/// # Errors
+/// The operating system provides no random bytes.
+pub fn device_id() -> Result<DeviceId, getrandom::Error> {
+    let mut bytes = [0; DEVICE_ID_BYTES];
+    getrandom::fill(&mut bytes)?;
+    let text = format!("dev-{}", edgewright_model::digest::hex(&bytes));
+    Ok(text.parse().expect("letters, digits and a dash are an id"))
 }
 
 /// Reads the operator's token. The file in the data folder is created if it is missing; a file that the

@@ -73,6 +73,9 @@ pub struct ChannelMove {
     pub generation: u32,
     pub release: ReleaseNumber,
     pub reason: String,
+    /// Whether devices take the release in stages: then only the channel's target moves, and the tag once the
+    /// rollout is complete.
+    pub is_staged: bool,
 }
 
 /// An operator's change of a channel.
@@ -202,6 +205,31 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Makes a move that an operator asked for, with the row of the audit trail.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the channel changed since the move was decided; the database cannot be
+    /// written.
+    pub async fn promote(
+        &self,
+        source: SourceId,
+        decided: &ChannelMove,
+        (entry, now): (&NewAuditEntry, Timestamp),
+    ) -> Result<(), StoreError> {
+        let (decided, record) = (decided.clone(), audit::insert(entry, now));
+        self.write(move |db| {
+            Box::pin(async move {
+                if !move_channel(db, source, &decided, now).await? {
+                    return Err(StoreError::Conflict { what: format!("channel {}", decided.channel) });
+                }
+                record.execute(db).await.doing("write an audit row").map(drop)
+            })
+        })
+        .await
+    }
+}
+
 async fn make_moves(
     db: &mut SqliteConnection,
     source: SourceId,
@@ -237,6 +265,10 @@ pub(crate) async fn move_channel(
     let Some(found) = found else { return Ok(false) };
     let source_name: String = row::text(&found, "name")?;
     let before: Option<u32> = row::maybe_number(&found, "completed")?;
+    let after = serde_json::json!({ "release": decided.release, "reason": decided.reason });
+    if decided.is_staged {
+        return aim(db, (source, &source_name), decided, after, now).await.map(|()| true);
+    }
     sqlx::query(
         "UPDATE channels SET target = ?1, completed = ?1, generation = generation + 1, moved_at = ?2
          WHERE source_id = ?3 AND name = ?4",
@@ -262,9 +294,37 @@ pub(crate) async fn move_channel(
         operation: "channel.move".to_owned(),
         object: format!("{source_name}/channels/{}", decided.channel),
         before: before.map(|release| serde_json::json!({ "release": release })),
-        after: Some(serde_json::json!({ "release": decided.release, "reason": decided.reason })),
+        after: Some(after),
         request: None,
     };
     audit::insert(&entry, now).execute(db).await.doing("write an audit row")?;
     Ok(true)
+}
+
+/// Sets the target of a channel: its tag stays where it is until the rollout of that release is complete.
+async fn aim(
+    db: &mut SqliteConnection,
+    (source, source_name): (SourceId, &str),
+    decided: &ChannelMove,
+    after: serde_json::Value,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE channels SET target = ?, generation = generation + 1 WHERE source_id = ? AND name = ?",
+    )
+    .bind(decided.release.0)
+    .bind(source.0)
+    .bind(decided.channel.as_str())
+    .execute(&mut *db)
+    .await
+    .doing("set the target of a channel")?;
+    let entry = NewAuditEntry {
+        actor: MOVER.id(),
+        operation: "channel.target".to_owned(),
+        object: format!("{source_name}/channels/{}", decided.channel),
+        before: None,
+        after: Some(after),
+        request: None,
+    };
+    audit::insert(&entry, now).execute(db).await.doing("write an audit row").map(drop)
 }

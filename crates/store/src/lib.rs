@@ -15,6 +15,10 @@
 //! | [`releases`] | `indexes`, `releases`, `release_entries` |
 //! | [`channels`] | `channels`, `channel_moves` |
 //! | [`inventory`] | `sites`, `slots`, `rollout_policies`; declared columns of `sources`, `channels` |
+//! | [`rollouts`], [`quarantine`] | `rollouts`, `rollout_members`, `rollout_events`, `quarantine` |
+//! | [`fleet`] | `fleet_devices` |
+//! | [`fleet_enrol`] | `enrolment_tokens`, `enrolments`, `device_credentials` |
+//! | [`fleet_evidence`] | `device_evidence` |
 //! | [`audit`] | `audit` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
@@ -72,6 +76,9 @@ mod cancel;
 pub mod channels;
 pub mod devices;
 mod error;
+pub mod fleet;
+pub mod fleet_enrol;
+pub mod fleet_evidence;
 pub mod heads;
 pub mod inventory;
 pub mod locks;
@@ -80,10 +87,12 @@ mod open;
 pub mod outbox;
 pub mod proofs;
 pub mod pull_requests;
+pub mod quarantine;
 pub mod rebuilds;
 pub mod releases;
 pub mod results;
 pub mod retention;
+pub mod rollouts;
 mod row;
 pub mod runs;
 pub mod sources;

@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::channels::{ChannelMove, move_channel};
 use crate::error::Operation as _;
+use crate::fleet::Image;
 use crate::sources::SourceId;
 use crate::write::changed_one;
 use crate::{Store, StoreError, row};
@@ -73,6 +74,16 @@ pub struct EntryRow {
     pub reason: String,
 }
 
+/// A channel that takes a new release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taking {
+    pub channel: ChannelName,
+    /// The generation that it was read at.
+    pub generation: u32,
+    /// Whether its devices take the release in stages.
+    pub is_staged: bool,
+}
+
 /// A release to make.
 #[derive(Debug)]
 pub struct NewRelease<'a> {
@@ -87,7 +98,7 @@ pub struct NewRelease<'a> {
     pub entries: &'a [EntryRow],
     /// Channels that take the release, with the generation that each was read at. A channel that changed
     /// since does not move now: its next move is decided again.
-    pub channels: &'a [(ChannelName, u32)],
+    pub channels: &'a [Taking],
 }
 
 fn release(row: &SqliteRow) -> Result<ReleaseRow, StoreError> {
@@ -267,6 +278,47 @@ impl Store {
         rows.iter().map(|row| Ok((row::text(row, "digest")?, row::json(row, "manifests")?))).collect()
     }
 
+    /// All indexes of a source's releases up to this one.
+    pub async fn digests_until(
+        &self,
+        source: SourceId,
+        last: ReleaseNumber,
+    ) -> Result<BTreeSet<Digest>, StoreError> {
+        let rows =
+            sqlx::query("SELECT DISTINCT digest FROM release_entries WHERE source_id = ? AND release <= ?")
+                .bind(source.0)
+                .bind(last.0)
+                .fetch_all(&self.readers)
+                .await
+                .doing("list digests of releases")?;
+        rows.iter().map(|row| row::text(row, "digest")).collect()
+    }
+
+    /// The indexes that are one of these digests, or have it as the manifest of a platform.
+    pub async fn indexes_with(
+        &self,
+        digests: &BTreeSet<&Digest>,
+    ) -> Result<BTreeMap<Digest, Image>, StoreError> {
+        if digests.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let rows = sqlx::query(
+            "SELECT wanted.value AS part, i.digest, i.repository FROM json_each(?1) wanted
+             CROSS JOIN indexes i ON i.digest = wanted.value
+             UNION SELECT m.value, i.digest, i.repository FROM indexes i, json_each(i.manifests) m
+             WHERE m.value IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(row::to_json(digests)?)
+        .fetch_all(&self.readers)
+        .await
+        .doing("find indexes of manifests")?;
+        let image = |row: &SqliteRow| {
+            let (repository, digest) = (row::text(row, "repository")?, row::text(row, "digest")?);
+            Ok((row::text(row, "part")?, Image { repository, digest }))
+        };
+        rows.iter().map(image).collect()
+    }
+
     /// The platform manifests of every index in a release.
     pub async fn indexes_of(
         &self,
@@ -299,9 +351,9 @@ impl Store {
                 for entry in &entries {
                     insert_entry(db, source, number, entry).await?;
                 }
-                for (channel, generation) in channels {
+                for Taking { channel, generation, is_staged } in channels {
                     let reason = format!("release of branch `{branch}`");
-                    let decided = ChannelMove { channel, generation, release: number, reason };
+                    let decided = ChannelMove { channel, generation, release: number, reason, is_staged };
                     move_channel(db, source, &decided, now).await?;
                 }
                 end_run(db, run, (state, number), now).await?;
@@ -312,7 +364,7 @@ impl Store {
     }
 }
 
-async fn insert_release(
+pub(crate) async fn insert_release(
     db: &mut SqliteConnection,
     (source, run): (SourceId, RunNumber),
     (branch, commit): (&str, &CommitId),
@@ -333,7 +385,7 @@ async fn insert_release(
     Ok(ReleaseNumber(row::number(&row, "number")?))
 }
 
-async fn insert_entry(
+pub(crate) async fn insert_entry(
     db: &mut SqliteConnection,
     source: SourceId,
     number: ReleaseNumber,

@@ -62,16 +62,30 @@ pub struct SupersededVerdict {
     pub referrer: Digest,
 }
 
-/// Releases that are kept; `answered` ones with all their entries, even of variants that are retired.
+/// Releases that are kept; `answered` ones with all their entries, even of variants that are retired. And
+/// what the devices of the newest rollout of each channel have, and get.
 const INDEXES: &str = "WITH kept AS (
     SELECT source_id, number, branch, 1 AS answered FROM releases r
     WHERE EXISTS (SELECT 1 FROM channels c WHERE c.source_id = r.source_id AND r.number IN (c.target, c.completed, c.pin))
+       OR EXISTS (SELECT 1 FROM fleet_devices d WHERE d.source_id = r.source_id AND d.pin = r.number)
        OR number = (SELECT max(number) FROM releases n WHERE n.source_id = r.source_id AND n.branch = r.branch)
     UNION ALL SELECT source_id, number, branch, 0 FROM releases WHERE created_at >= ?1)
 SELECT DISTINCT e.digest, coalesce(i.manifests, '{}') AS manifests FROM kept k
 JOIN release_entries e ON e.source_id = k.source_id AND e.release = k.number LEFT JOIN indexes i ON i.digest = e.digest
 WHERE k.answered OR EXISTS (SELECT 1 FROM heads h WHERE h.source_id = k.source_id AND h.branch = k.branch
-                            AND h.trusted AND h.variant = e.variant AND (h.retired_at IS NULL OR h.retired_at >= ?2))";
+                            AND h.trusted AND h.variant = e.variant AND (h.retired_at IS NULL OR h.retired_at >= ?2))
+UNION SELECT m.after_digest, coalesce(i.manifests, '{}') FROM rollout_members m LEFT JOIN indexes i ON i.digest = m.after_digest
+WHERE m.rollout IN (SELECT max(number) FROM rollouts GROUP BY source_id, channel)
+UNION SELECT m.before_digest, coalesce(i.manifests, '{}') FROM rollout_members m
+LEFT JOIN indexes i ON i.digest = m.before_digest
+WHERE m.before_digest IS NOT NULL AND m.rollout IN (SELECT max(number) FROM rollouts GROUP BY source_id, channel)";
+
+/// What devices have, or return to.
+const DEVICES: &str = "WITH held AS (
+    SELECT delivered AS digest FROM fleet_devices WHERE state <> 'retired' AND delivered IS NOT NULL
+    UNION SELECT confirmed FROM fleet_devices WHERE state <> 'retired' AND confirmed IS NOT NULL)
+SELECT held.digest AS digest, coalesce(i.manifests, '{}') AS manifests FROM held
+LEFT JOIN indexes i ON i.digest = held.digest";
 
 /// The heads of branches. Those of pull requests and other untrusted refs are kept by the age of their runs
 /// alone.
@@ -101,6 +115,12 @@ impl Store {
             .await
             .doing("list what releases hold")?;
         for row in &entries {
+            digests.insert(row::text(row, "digest")?);
+            let manifests: BTreeMap<Platform, Digest> = row::json(row, "manifests")?;
+            digests.extend(manifests.into_values());
+        }
+        let devices = sqlx::query(DEVICES).fetch_all(&mut *read).await;
+        for row in &devices.doing("list the images of devices")? {
             digests.insert(row::text(row, "digest")?);
             let manifests: BTreeMap<Platform, Digest> = row::json(row, "manifests")?;
             digests.extend(manifests.into_values());

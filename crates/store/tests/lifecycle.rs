@@ -15,7 +15,7 @@ use edgewright_model::tools::ToolVersions;
 use edgewright_store::audit::NewAuditEntry;
 use edgewright_store::inventory::Declaration;
 use edgewright_store::nodes::{FixedPlan, NodeChange, NodeLane, NodeRow};
-use edgewright_store::releases::{EntryRow, NewRelease};
+use edgewright_store::releases::{EntryRow, NewRelease, Taking};
 use edgewright_store::results::NodeResult;
 use edgewright_store::sources::{NewRun, SourceId};
 use edgewright_store::{Store, StoreError};
@@ -147,7 +147,7 @@ impl World {
             branch: "main",
             commit: &row.commit,
             entries: &[entry],
-            channels: &[(channel(), generation)],
+            channels: &[Taking { channel: channel(), generation, is_staged: false }],
         };
         self.store.release(&new, NOW).await.map(|number| number.0)
     }

@@ -42,6 +42,8 @@ const CONTROL: &[Row] = &[
     ("sources",       &["access", "context", "error", "reconcile", "settings"]),
     ("jobs",          &["error", "events", "hosting", "logs", "pins", "settings"]),
     ("releases",      &["access", "context", "error", "events", "hosting", "pins", "reconcile", "sources"]),
+    ("devices",       &["access", "context", "error", "hosting", "reconcile", "releases"]),
+    ("rollouts",      &["access", "context", "devices", "error", "reconcile", "releases"]),
     ("locks",         &["access", "context", "error", "jobs", "reconcile", "settings", "sources"]),
     ("posting",       &["access", "context", "error", "hosting", "jobs", "releases"]),
     ("polling",       &["access", "cancellations", "context", "error", "hosting", "inventory", "pins", "reconcile",

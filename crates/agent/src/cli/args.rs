@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use edgewright_model::names::SlotId;
 use edgewright_model::reference::ImageReference;
 
 use super::exit;
@@ -70,6 +71,10 @@ pub enum CommandLine {
     },
     /// Run the health checks of the booted image now; nothing follows from their result
     Health,
+    /// Exchange a token for this device's identity, and write the configuration
+    ///
+    /// An operator makes the token: `edgewright device enrol SLOT`. A repeated command gives the same device.
+    Enrol(EnrolArgs),
     /// Run the agent: the service does this
     Run,
     /// Install an image onto a disk; everything on the disk is lost
@@ -89,6 +94,29 @@ pub enum CommandLine {
         /// Root of the device's files
         root: PathBuf,
     },
+}
+
+/// The arguments of `enrol`.
+#[derive(Debug, Clone, Args)]
+pub struct EnrolArgs {
+    /// Address of the server
+    #[arg(long, value_name = "URL")]
+    pub server: String,
+    /// File with the enrolment token
+    #[arg(long, value_name = "FILE")]
+    pub token_file: PathBuf,
+    /// Certificate authorities of the server (PEM), besides those of the system
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Slot, if the token is for several
+    #[arg(long, value_name = "SLOT")]
+    pub slot: Option<SlotId>,
+    /// Serial number [default: that of the firmware]
+    #[arg(long, value_name = "TEXT")]
+    pub serial: Option<String>,
+    /// Replace an existing configuration
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// The arguments of `install`.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::args::{Cli, CommandLine};
 use super::exit::Failure;
-use super::{daemon, install, render};
+use super::{daemon, enrol, install, render};
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::control::{Control, Request, Response};
@@ -38,6 +38,7 @@ pub(super) async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         CommandLine::Logs { lines } => return logs(&cli, *lines).await,
         CommandLine::Health => return health_now(&cli).await,
         CommandLine::Run => return daemon::run(cli).await,
+        CommandLine::Enrol(args) => return enrol::run(&cli, args).await,
         CommandLine::Install(args) => return install::run(args, cli.json).await,
         child @ (CommandLine::RunChecks | CommandLine::RunHooks { .. }) => {
             return Ok(self::child(child).unwrap_or(ExitCode::FAILURE));

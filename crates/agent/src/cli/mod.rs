@@ -6,12 +6,14 @@
 //! | `commands` | one function for each command |
 //! | `daemon` | `run` |
 //! | `render` | documents as text |
+//! | `enrol` | `enrol` |
 //! | `install` | `install` |
 //! | `exit` | errors, and exit codes |
 
 mod args;
 mod commands;
 mod daemon;
+mod enrol;
 mod exit;
 mod install;
 mod render;

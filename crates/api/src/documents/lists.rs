@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ChannelView, EvidenceView, ImageSummary, ReleaseView, RunSummary, SiteSummary, SourceView};
+use crate::{
+    ChannelView, DeviceSummary, EvidenceView, ImageSummary, QuarantineView, ReleaseView, RolloutDeviceView,
+    RolloutSummary, RunSummary, SiteSummary, SourceView,
+};
 
 macro_rules! lists {
     ($($(#[$doc:meta])* $list:ident { $(#[$field_doc:meta])* $field:ident: $item:ty })+) => {$(
@@ -37,10 +40,30 @@ lists! {
         /// Channels, sorted by source and name.
         channels: ChannelView
     }
+    /// Rollouts.
+    RolloutList {
+        /// The newest rollouts, newest first; their number is limited by `--limit`.
+        rollouts: RolloutSummary
+    }
+    /// Devices of a rollout.
+    RolloutDeviceList {
+        /// Devices, sorted by stage and id.
+        devices: RolloutDeviceView
+    }
+    /// Quarantined digests.
+    QuarantineList {
+        /// Digests, the newest first.
+        quarantine: QuarantineView
+    }
     /// Sites.
     SiteList {
         /// Sites, sorted by source and name.
         sites: SiteSummary
+    }
+    /// Devices.
+    DeviceList {
+        /// Devices, sorted by id.
+        devices: DeviceSummary
     }
     /// Sources.
     SourceList {

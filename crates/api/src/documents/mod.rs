@@ -34,13 +34,16 @@ pub use folder::{
     ChangeView, ChangedKind, CheckReport, Declared, PlanExplanation, PlanNode, PlanReport,
     PlatformExplanation, StepExplanation, StepState, UpdateReport, VariableView, VariantVars,
 };
-pub use lists::{ChannelList, EvidenceList, ImageList, ReleaseList, RunList, SiteList, SourceList};
+pub use lists::{
+    ChannelList, DeviceList, EvidenceList, ImageList, QuarantineList, ReleaseList, RolloutDeviceList,
+    RolloutList, RunList, SiteList, SourceList,
+};
 pub use reference::reference;
 pub use rollout::{RolloutSimulation, SimulatedRate, SimulatedStage};
 
 use crate::{
-    AuditPage, ChannelView, ImageView, RebuildStatus, ReleaseView, RunView, ServerStatus, SiteView,
-    VerdictResponse,
+    AuditPage, ChannelView, DeviceIdentity, DeviceView, EnrolmentView, ImageView, RebuildStatus, ReleaseView,
+    RolloutView, RunView, ServerStatus, SiteView, VerdictResponse,
 };
 
 /// A type that is printed as a document of its own.
@@ -150,11 +153,18 @@ documents! {
     ReleaseList, "release-list", ["release list", "releases"];
     ChannelView, "channel", [
         "channel show CHANNEL", "channel hold CHANNEL", "channel resume CHANNEL", "channel pin CHANNEL",
-        "channel unpin CHANNEL"
+        "channel unpin CHANNEL", "promote CHANNEL RELEASE", "rollback CHANNEL"
     ];
     ChannelList, "channel-list", ["channel list", "channels"];
     SiteView, "site", ["site show NAME"];
     SiteList, "site-list", ["site list", "sites"];
+    DeviceView, "device", [
+        "device show DEVICE", "device approve DEVICE", "device hold DEVICE", "device release DEVICE",
+        "device pin DEVICE RELEASE", "device unpin DEVICE", "device revoke DEVICE", "device retire DEVICE"
+    ];
+    DeviceList, "device-list", ["device list", "devices"];
+    EnrolmentView, "enrolment", ["device enrol SLOT", "device replace SLOT"];
+    DeviceIdentity, "device-identity", ["device rotate DEVICE"];
     SourceList, "source-list", ["source list"];
     ServerStatus, "status", ["status"];
     AuditPage, "audit", ["audit"];
@@ -162,6 +172,13 @@ documents! {
     RebuildStatus, "rebuild", ["rebuild DIGEST", "rebuild VARIANT"];
     VerdictResponse, "verdict", ["verdict post"];
     RolloutSimulation, "rollout-simulation", ["rollout simulate"];
+    RolloutView, "rollout", [
+        "rollout show ROLLOUT", "rollout pause ROLLOUT", "rollout resume ROLLOUT", "rollout abort ROLLOUT",
+        "rollout approve ROLLOUT", "rollout urgent ROLLOUT"
+    ];
+    RolloutList, "rollout-list", ["rollout list", "rollouts"];
+    RolloutDeviceList, "rollout-device-list", ["rollout explain ROLLOUT"];
+    QuarantineList, "quarantine-list", ["quarantine list", "quarantine clear DIGEST"];
     DoctorReport, "doctor", ["doctor"];
     ErrorDocument, "error", ["COMMAND"];
 }

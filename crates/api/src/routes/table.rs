@@ -1,8 +1,8 @@
 //! The table of routes: the server, the OpenAPI document and the access table are made from it.
 
 use super::{
-    AUDIT, CHANNELS, EVENTS, EXPORTS, HEALTH, IMAGES, INDEX, METRICS, OPENAPI, READY, REBUILDS, RELEASES,
-    RUNS, SITES, SOURCES, STATUS, TARGETS, VERDICTS,
+    AUDIT, CHANNELS, DEVICES, ENROL, ENROLMENTS, EVENTS, EXPORTS, HEALTH, IMAGES, INDEX, METRICS, OPENAPI,
+    QUARANTINE, READY, REBUILDS, RELEASES, ROLLOUTS, RUNS, SITES, SOURCES, STATUS, TARGETS, VERDICTS,
 };
 use crate::access::{Access, Method};
 
@@ -57,6 +57,18 @@ pub enum Operation {
     Channels,
     /// [`super::channel`].
     ChangeChannel,
+    /// [`ROLLOUTS`].
+    Rollouts,
+    /// [`super::rollout`].
+    Rollout,
+    /// [`super::rollout`].
+    OrderRollout,
+    /// [`super::rollout_devices`].
+    RolloutDevices,
+    /// [`QUARANTINE`].
+    Quarantine,
+    /// [`QUARANTINE`].
+    ClearQuarantine,
     /// [`SITES`].
     Sites,
     /// [`super::site`].
@@ -79,6 +91,18 @@ pub enum Operation {
     PostDeviceReports,
     /// [`super::device_reports`].
     DeviceReports,
+    /// [`DEVICES`].
+    Devices,
+    /// [`super::device`].
+    Device,
+    /// [`super::device`].
+    ChangeDevice,
+    /// [`super::device_credential`].
+    RotateDevice,
+    /// [`ENROLMENTS`].
+    MakeEnrolment,
+    /// [`ENROL`].
+    Enrol,
 }
 
 /// The body of a successful response.
@@ -143,8 +167,12 @@ const fn in_query(name: &'static str, kind: &'static str, about: &'static str) -
 const SOURCE: Parameter = in_query("source", "string", "only this source");
 const ONE_SOURCE: Parameter =
     in_query("source", "string", "the source; needed if several have one of this name");
+const ONE_DEVICE: &str = "/api/v1/devices/{device}";
 const DEVICE_REPORTS: &str = "/api/v1/devices/{device}/reports";
 const DEVICE: Parameter = in_path("device", "string", "the device's id");
+const ROLLOUT: &str = "/api/v1/rollouts/{rollout}";
+const ROLLOUT_NAME: Parameter =
+    in_path("rollout", "string", "the rollout's number, or its channel's name for the newest one");
 const LIMIT: Parameter = in_query("limit", "integer", "maximum number: 20 by default, at most 1000");
 const PAGE: Parameter = in_query("limit", "integer", "maximum number: 1000 by default and at most");
 const CURSOR: Parameter = in_query(
@@ -416,7 +444,61 @@ pub const ROUTES: &[Route] = &[
             "/api/v1/channels/{channel}",
             Content::Document("ChannelView"),
             &[in_path("channel", "string", "the channel's name"), ONE_SOURCE],
-            "Hold, resume, pin or unpin a channel; channels that depend on it move, too.",
+            "Hold, resume, pin, unpin, promote or roll back a channel; channels that depend on it move, too.",
+        )
+    },
+    get(
+        Operation::Rollouts,
+        "rollouts",
+        ROLLOUTS,
+        Content::List("RolloutSummary"),
+        &[SOURCE, LIMIT, CURSOR],
+        "The rollouts, newest first.",
+    ),
+    get(
+        Operation::Rollout,
+        "rollout",
+        ROLLOUT,
+        Content::Document("RolloutView"),
+        &[ROLLOUT_NAME, ONE_SOURCE],
+        "A rollout as it is now.",
+    ),
+    Route {
+        body: Some("RolloutPost"),
+        ..post(
+            Operation::OrderRollout,
+            "orderRollout",
+            ROLLOUT,
+            Content::Document("RolloutView"),
+            &[ROLLOUT_NAME, ONE_SOURCE],
+            "Pause, resume, abort or approve a rollout, or make it urgent.",
+        )
+    },
+    get(
+        Operation::RolloutDevices,
+        "rolloutDevices",
+        "/api/v1/rollouts/{rollout}/devices",
+        Content::List("RolloutDeviceView"),
+        &[ROLLOUT_NAME, ONE_SOURCE, in_query("device", "string", "only this device")],
+        "The devices of a rollout with the reason of each wait, sorted by stage and id.",
+    ),
+    get(
+        Operation::Quarantine,
+        "quarantine",
+        QUARANTINE,
+        Content::List("QuarantineView"),
+        &[],
+        "The quarantined digests, newest first.",
+    ),
+    Route {
+        body: Some("QuarantinePost"),
+        ..post(
+            Operation::ClearQuarantine,
+            "clearQuarantine",
+            QUARANTINE,
+            Content::List("QuarantineView"),
+            &[],
+            "End the quarantine of a digest. Returns what remains.",
         )
     },
     get(
@@ -524,6 +606,67 @@ pub const ROUTES: &[Route] = &[
         ],
         "The reports of a device, newest first; the last 1000 are kept, up to 4 MiB.",
     ),
+    get(
+        Operation::Devices,
+        "devices",
+        DEVICES,
+        Content::List("DeviceSummary"),
+        &[SOURCE, PAGE, CURSOR],
+        "The enrolled devices, sorted by id.",
+    ),
+    get(
+        Operation::Device,
+        "device",
+        ONE_DEVICE,
+        Content::Document("DeviceView"),
+        &[DEVICE],
+        "One device: what it is answered with and why, and what is known about its images.",
+    ),
+    Route {
+        body: Some("DevicePost"),
+        ..post(
+            Operation::ChangeDevice,
+            "changeDevice",
+            ONE_DEVICE,
+            Content::Document("DeviceView"),
+            &[DEVICE],
+            "Approve, hold, release, pin, unpin, revoke or retire a device. It holds for its next request.",
+        )
+    },
+    Route {
+        access: Access::OWN,
+        ..post(
+            Operation::RotateDevice,
+            "rotateDevice",
+            "/api/v1/devices/{device}/credential",
+            Content::Document("DeviceIdentity"),
+            &[DEVICE],
+            "Give a device another credential. The one before stays valid for 24 hours.",
+        )
+    },
+    Route {
+        body: Some("EnrolmentPost"),
+        ..post(
+            Operation::MakeEnrolment,
+            "makeEnrolment",
+            ENROLMENTS,
+            Content::Document("EnrolmentView"),
+            &[],
+            "Make a token by which a device enrols in a slot, or devices in the free slots of a site.",
+        )
+    },
+    Route {
+        body: Some("EnrolPost"),
+        access: Access::ENROL,
+        ..post(
+            Operation::Enrol,
+            "enrol",
+            ENROL,
+            Content::Document("DeviceIdentity"),
+            &[],
+            "Exchange an enrolment token for a device's id and credential. The token in the body is the proof.",
+        )
+    },
     Route {
         access: Access::SIGNED,
         ..post(

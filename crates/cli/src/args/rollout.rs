@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
+use edgewright_model::Digest;
 use edgewright_model::duration::Span;
-use edgewright_model::names::ChannelName;
+use edgewright_model::names::{ChannelName, DeviceId, SourceName, StageName};
+use edgewright_model::run::ReleaseNumber;
 use edgewright_model::size::ByteSize;
 
-use super::Format;
+use super::{ChannelArgs, Format, PageArgs, values};
+use crate::complete;
 
 /// `rollout …`.
 #[derive(Debug, Subcommand)]
@@ -19,6 +23,104 @@ pub(crate) enum RolloutCommand {
         after_help = "Examples:\n  edgewright rollout simulate\n  edgewright rollout simulate ../plants --channel stable --failing 3\n  edgewright rollout simulate --download 400MiB --link 1MiB --json"
     )]
     Simulate(SimulateArgs),
+    /// List rollouts, newest first
+    List(PageArgs),
+    /// Show a rollout: its stages, and what it waits for
+    Show {
+        #[command(flatten)]
+        rollout: RolloutArgs,
+    },
+    /// Show the devices of a rollout, or one of them, and why each has what it has
+    Explain {
+        #[command(flatten)]
+        rollout: RolloutArgs,
+        /// Only this device
+        device: Option<DeviceId>,
+    },
+    /// Offer the release to no further device
+    Pause {
+        #[command(flatten)]
+        rollout: RolloutArgs,
+    },
+    /// Offer the release again, also after the gate stopped the rollout
+    Resume {
+        #[command(flatten)]
+        rollout: RolloutArgs,
+    },
+    /// End a rollout where it is: devices that run the release keep it
+    Abort {
+        #[command(flatten)]
+        rollout: RolloutArgs,
+    },
+    /// Let a stage begin that needs an approval
+    Approve {
+        #[command(flatten)]
+        rollout: RolloutArgs,
+        /// The stage [default: the one that is open]
+        #[arg(long, value_name = "NAME")]
+        stage: Option<StageName>,
+    },
+    /// Skip windows, rate and soaks; the gate, redundancy groups and approvals remain
+    Urgent {
+        #[command(flatten)]
+        rollout: RolloutArgs,
+    },
+}
+
+/// Which rollout.
+#[derive(Debug, Args)]
+pub(crate) struct RolloutArgs {
+    /// Number of the rollout, or name of a channel: its newest rollout
+    #[arg(value_name = "ROLLOUT", add = ArgValueCompleter::new(complete::channels))]
+    pub(crate) name: String,
+    /// The channel's source, if several have a channel of this name
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::sources))]
+    pub(crate) source: Option<SourceName>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// `promote`.
+#[derive(Debug, Args)]
+pub(crate) struct PromoteArgs {
+    #[command(flatten)]
+    pub(crate) channel: ChannelArgs,
+    /// Number of the release
+    #[arg(value_parser = values::number::<ReleaseNumber>)]
+    pub(crate) release: ReleaseNumber,
+    /// Why, for other operators
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+/// `rollback`.
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    #[command(flatten)]
+    pub(crate) channel: ChannelArgs,
+    /// Number of the release whose digests it gets [default: the one that the channel had before]
+    #[arg(long, value_name = "N", value_parser = values::number::<ReleaseNumber>)]
+    pub(crate) to: Option<ReleaseNumber>,
+    /// Why, for other operators
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+/// `quarantine …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// List quarantined digests, newest first
+    List {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// End the quarantine of a digest, and print what remains
+    Clear {
+        /// Digest of the index
+        digest: Digest,
+        #[command(flatten)]
+        format: Format,
+    },
 }
 
 /// `rollout simulate`.

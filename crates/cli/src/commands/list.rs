@@ -58,7 +58,8 @@ pub(super) async fn sources(reader: &Reader, rows: RowsArgs, format: Format) -> 
     print(rows, format, &names, &SourceList { sources }, |list| render::sources(&list.sources, now()))
 }
 
-fn print<T: Document>(
+/// Prints a list.
+pub(super) fn print<T: Document>(
     rows: RowsArgs,
     format: Format,
     names: &[String],

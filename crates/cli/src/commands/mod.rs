@@ -5,6 +5,7 @@ mod cancel;
 mod channel;
 mod check;
 mod config;
+mod device;
 mod digest;
 mod disk;
 mod doctor;
@@ -23,6 +24,7 @@ mod rebuild;
 mod restore;
 mod retry;
 mod rollout;
+mod rollouts;
 mod run;
 mod run_request;
 mod run_results;
@@ -49,7 +51,7 @@ use edgewright_process::Clock;
 
 use crate::args::{
     AuditArgs, ChannelCommand, Cli, Command, ExportCommand, Format, Global, ImageCommand, JobCommand,
-    ReleaseCommand, RolloutCommand, RunCommand, SiteCommand, SourceCommand, VerdictCommand,
+    ReleaseCommand, RunCommand, SiteCommand, SourceCommand, VerdictCommand,
 };
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
@@ -85,7 +87,11 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         }
         Command::Disk(args) => Box::pin(disk::disk(&args, &global)).await,
         Command::Export { command: ExportCommand::Tekton(args) } => export::tekton(&args, &global).await,
-        Command::Rollout { command: RolloutCommand::Simulate(args) } => rollout::simulation(&args).await,
+        Command::Rollout { command } => Box::pin(rollouts::rollout(command, &global)).await,
+        Command::Rollouts(page) => rollouts::rollouts(&page, &global).await,
+        Command::Promote(args) => rollouts::promote(args, &global).await,
+        Command::Rollback(args) => rollouts::roll_back(args, &global).await,
+        Command::Quarantine { command } => rollouts::quarantine(command, &global).await,
         Command::Config { command } => config::config(&command),
         Command::Completions { shell } => shipped::completions(shell),
         Command::Man { dir } => shipped::man(&dir),
@@ -93,6 +99,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Backup { file } => backup::backup(&global, &file).await,
         Command::Restore { file } => restore::restore(&global, &file).await,
         Command::Channel { command } => channels(command, &global).await,
+        Command::Device { command } => device::device(command, &global).await,
+        Command::Devices(args) => device::devices(&connection::client(&global)?, &args).await,
         Command::Source { command: SourceCommand::Poll { source } } | Command::Poll { source } => {
             poll(&global, &source).await
         }

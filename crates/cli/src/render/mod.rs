@@ -2,6 +2,7 @@
 //! drops if the output is not a terminal.
 
 mod audit;
+mod device;
 mod doctor;
 mod evidence;
 mod explain;
@@ -11,6 +12,7 @@ mod plan;
 mod rebuild;
 mod release;
 pub(crate) mod rollout;
+pub(crate) mod rollouts;
 mod run;
 mod site;
 mod status;
@@ -22,6 +24,7 @@ pub(crate) mod visible;
 mod yaml;
 
 pub(crate) use audit::audit;
+pub(crate) use device::{device, devices, enrolment, identity};
 pub(crate) use doctor::doctor;
 pub(crate) use evidence::evidence;
 pub(crate) use explain::explanation;

@@ -39,10 +39,14 @@ async fn every_document_is_as_its_schema_describes_it() {
     let image = "from: base\nper: site\nsteps: [files: files/]\ntest: {lanes: [external]}\n";
     repository.write("images/hmi/image.yaml", image);
     repository.write("images/hmi/files/etc/hmi", "another\n");
+    let channels = "channels: {stable: {follows: default-branch, rollout: careful}}\n";
+    let policies = "rollouts: {careful: {stages: [{name: canary, count: 1}]}}\n";
+    repository.write("edgewright.yaml", format!("edgewright: 1\nname: plants\n{channels}{policies}"));
     repository.commit("hmi: another file").await;
     let server = Server::start(&folder.path().join("data"), &["--source", repository.url()]).await;
     of_runs(&caller, &server).await;
     of_releases(&caller).await;
+    of_rollouts(&caller).await;
     assert_eq!(server.stop().await, Some(0));
 
     let missing: Vec<_> = DOCUMENTS
@@ -124,6 +128,31 @@ async fn of_runs(caller: &Caller<'_>, server: &Server) {
     assert!(update["run"].as_u64() > Some(u64::from(number.0)), "{update:#}");
     let rebuild = caller.call(&["rebuild", "hmi/plant-a"], 0).await;
     assert_eq!(rebuild["results"][0]["result"], "proved");
+}
+
+/// The channel was pinned to release 1. With a device, its way to release 2 is a rollout.
+async fn of_rollouts(caller: &Caller<'_>) {
+    caller.call(&["device", "enrol", "s-plant-a/one"], 0).await;
+    let device = caller.call(&["device", "enrol", "s-plant-a/one", "--out", "one"], 0).await;
+    let device = device["device"].as_str().unwrap();
+    caller.call(&["device", "show", device], 0).await;
+    caller.call(&["devices"], 0).await;
+    caller.call(&["channel", "unpin", "stable"], 0).await;
+    let rollout = until("a rollout", async || {
+        let rollouts = caller.call(&["rollouts"], 0).await;
+        rollouts["rollouts"].as_array().unwrap().first().cloned()
+    })
+    .await;
+    let shown = caller.call(&["rollout", "show", "stable"], 0).await;
+    for (name, value) in rollout.as_object().unwrap() {
+        assert_eq!(&shown[name], value, "a field has the same value in the list");
+    }
+    let explained = caller.call(&["rollout", "explain", "stable", device], 0).await;
+    assert_eq!(explained["devices"][0]["reason"], "it is the turn of this device");
+    caller.call(&["quarantine", "list"], 0).await;
+    assert_eq!(caller.call(&["rollout", "pause", "stable"], 0).await["state"], "paused");
+    let missing = caller.call(&["rollout", "show", "99"], 3).await;
+    assert_eq!(missing["error"]["code"], "not_found");
 }
 
 async fn of_releases(caller: &Caller<'_>) {

@@ -10,6 +10,7 @@
 mod channels;
 mod clients;
 mod commands;
+mod devices;
 mod disks;
 mod documents;
 mod failures;
@@ -20,6 +21,7 @@ mod operating;
 mod pull_requests;
 mod rebuilds;
 mod remotes;
+mod rollouts;
 mod sandboxes;
 #[path = "../schemas/mod.rs"]
 mod schemas;

@@ -14,6 +14,7 @@ use edgewright_store::sources::SourceId;
 use crate::access::Operation;
 use crate::cancellations::Cancellations;
 use crate::context::OperationContext;
+use crate::devices::DeviceEvent;
 use crate::inventory::Inventory;
 use crate::jobs::Jobs;
 use crate::locks::Locks;
@@ -123,7 +124,7 @@ impl Control {
     }
 
     /// Records reports of a device, and returns how many are new. They are not audited: they change nothing
-    /// else.
+    /// else. `events` are those of the reports.
     ///
     /// # Errors
     /// The principal may not; the database cannot be written.
@@ -132,10 +133,16 @@ impl Control {
         context: &OperationContext,
         device: &DeviceId,
         reports: Vec<NewDeviceReport>,
+        events: Vec<DeviceEvent>,
     ) -> Result<u64, ControlError> {
         context.permit(Operation::ReportDevice, None)?;
+        self.0.devices.permit_reports(context, device)?;
         let Posting { store, clock, .. } = &self.0.work.posting;
-        Ok(store.add_device_reports(device, reports, clock.now()).await?)
+        let added = store.add_device_reports(device, reports, clock.now()).await?;
+        for event in &events {
+            self.0.devices.reported(device, event);
+        }
+        Ok(added)
     }
 
     /// Queues a run that resolves the locks of a source again, of some images only or (none given) of all,

@@ -2,6 +2,7 @@
 //! every release, after every change of the inventory or by an operator, and as a reconciler when `after:` of
 //! some channel is over.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use edgewright_model::run::ReleaseNumber;
 use edgewright_process::Clock;
 use edgewright_store::Store;
 use edgewright_store::channels::{ChannelChange, ChannelMoveRow, ChannelRow};
-use edgewright_store::releases::ReleaseStamp;
+use edgewright_store::releases::{EntryRow, ReleaseStamp, Taking};
 use edgewright_store::sources::{SourceId, SourceRow};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -35,6 +36,8 @@ pub struct Channels {
     tags: ChannelTags,
     sources: Arc<Sources>,
     wake: Wake,
+    /// Of the reconciler that rolls releases out.
+    rollouts: Wake,
 }
 
 /// What came of a pass over one source.
@@ -52,6 +55,8 @@ struct Loaded {
     releases: Vec<ReleaseStamp>,
     moves: Vec<ChannelMoveRow>,
     default_branch: Option<String>,
+    staged: BTreeSet<ChannelName>,
+    quarantined: BTreeSet<ReleaseNumber>,
 }
 
 impl Loaded {
@@ -61,20 +66,59 @@ impl Loaded {
             releases: &self.releases,
             moves: &self.moves,
             default_branch: self.default_branch.as_deref(),
+            staged: &self.staged,
+            quarantined: &self.quarantined,
             now,
         })
     }
 }
 
 impl Channels {
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Reads the answers of tags again, and wakes what follows from a moved channel.
+    pub(super) async fn moved(&self) -> Result<(), ControlError> {
+        self.tags.refresh(&self.store).await?;
+        self.wake.wake("a channel moved");
+        self.rollouts.wake("a channel moved");
+        Ok(())
+    }
+
+    /// Whether devices take a release of this channel in stages.
+    pub(super) async fn is_staged(
+        &self,
+        source: SourceId,
+        channel: &ChannelRow,
+    ) -> Result<bool, ControlError> {
+        Ok(channel.spec.rollout.is_some()
+            && self.store.channels_with_devices(source).await?.contains(&channel.name))
+    }
+
     /// Moves channels of the sources that are followed.
-    pub(crate) fn new(store: Store, clock: Clock, tags: ChannelTags, sources: Arc<Sources>) -> Self {
-        Self { store, clock, tags, sources, wake: Wake::default() }
+    /// `wake` is for their own reconciler, `rollouts` for the one that rolls releases out.
+    pub(crate) fn new(
+        (store, clock): (Store, Clock),
+        tags: ChannelTags,
+        sources: Arc<Sources>,
+        (wake, rollouts): (Wake, Wake),
+    ) -> Self {
+        Self { store, clock, tags, sources, wake, rollouts }
     }
 
     /// Wakes the reconciler.
     pub(crate) const fn wake(&self) -> &Wake {
         &self.wake
+    }
+
+    /// Wakes the reconciler that rolls releases out.
+    pub(crate) const fn rollouts(&self) -> &Wake {
+        &self.rollouts
     }
 
     /// Brings the channels of a source to what they should hold now.
@@ -89,11 +133,13 @@ impl Channels {
         }
         let moved = self.store.move_channels(source, &decision.moves, now).await?;
         self.tags.refresh(&self.store).await?;
+        self.rollouts.wake("a channel moved");
         for one in decision.moves.iter().filter(|one| moved.contains(&one.channel)) {
             tracing::info!(
                 channel.name = %one.channel,
                 release.number = one.release.0,
                 reason = one.reason,
+                is_staged = one.is_staged,
                 "channel moved"
             );
         }
@@ -102,7 +148,7 @@ impl Channels {
         Ok(Advanced { moved, next })
     }
 
-    /// The channels that take a release of a branch at once, if one is made now, each with its generation.
+    /// The channels that take a release of a branch at once, if one with these entries is made now.
     ///
     /// # Errors
     /// The database cannot be read.
@@ -110,13 +156,26 @@ impl Channels {
         &self,
         source: SourceId,
         branch: &str,
-    ) -> Result<Vec<(ChannelName, u32)>, ControlError> {
+        entries: &[EntryRow],
+    ) -> Result<Vec<Taking>, ControlError> {
         let now = self.clock.now();
+        let quarantine = self.store.quarantine().await?;
+        let is_quarantined = |entry: &EntryRow| {
+            quarantine.iter().any(|one| one.source == source && one.digest == entry.digest)
+        };
+        if entries.iter().any(is_quarantined) {
+            return Ok(Vec::new());
+        }
         let mut loaded = self.load(source).await?;
         let number = ReleaseNumber(u32::MAX);
         loaded.releases.push(ReleaseStamp { number, branch: branch.to_owned(), created_at: now });
         let moves = loaded.decide(now).moves.into_iter();
-        Ok(moves.filter(|one| one.release == number).map(|one| (one.channel, one.generation)).collect())
+        let taking = moves.filter(|one| one.release == number).map(|one| Taking {
+            channel: one.channel,
+            generation: one.generation,
+            is_staged: one.is_staged,
+        });
+        Ok(taking.collect())
     }
 
     /// Whether some channel would take a release of a branch, now or after a while.
@@ -154,12 +213,10 @@ impl Channels {
             ChannelChange::Unpin => Operation::UnpinChannel,
         };
         context.permit(operation, Some(&source.name))?;
-        if let ChannelChange::Pin(pin) = change
-            && self.store.entries(source.id, pin.release).await?.is_empty()
-        {
-            return Err(ControlError::NoRelease { source_name: source.name.clone(), release: pin.release });
-        }
         let before = self.channel(source, name).await?;
+        if let ChannelChange::Pin(pin) = change {
+            self.check_release(source, &before, pin.release).await?;
+        }
         let (was, will) = (stops(&before), stops_after(&before, change));
         let entry =
             context.entry(operation, format!("{}/channels/{name}", source.name), Some(was), Some(will));
@@ -168,7 +225,11 @@ impl Channels {
         self.channel(source, name).await
     }
 
-    async fn channel(&self, source: &SourceRow, name: &ChannelName) -> Result<ChannelRow, ControlError> {
+    pub(super) async fn channel(
+        &self,
+        source: &SourceRow,
+        name: &ChannelName,
+    ) -> Result<ChannelRow, ControlError> {
         let channels = self.store.channels(source.id).await?;
         channels.into_iter().find(|channel| channel.name == *name).ok_or_else(|| ControlError::NoChannel {
             source_name: Some(source.name.clone()),
@@ -185,7 +246,12 @@ impl Channels {
             _ => Vec::new(),
         };
         let default_branch = self.store.source(source).await?.default_branch;
-        Ok(Loaded { channels, releases, moves, default_branch })
+        let followed = self.store.channels_with_devices(source).await?;
+        let is_staged =
+            |channel: &&ChannelRow| channel.spec.rollout.is_some() && followed.contains(&channel.name);
+        let staged = channels.iter().filter(is_staged).map(|channel| channel.name.clone()).collect();
+        let quarantined = self.store.quarantined_releases(source).await?;
+        Ok(Loaded { channels, releases, moves, default_branch, staged, quarantined })
     }
 }
 

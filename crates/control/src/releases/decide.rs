@@ -8,6 +8,11 @@
 //! | that follows a channel | what that channel holds |
 //! | that follows a channel with `after` | the newest release that the other has held for so long |
 //!
+//! The devices of a channel with a rollout policy take a release in stages: then only its target moves. Its
+//! tag, and the channels that follow it, do once the rollout is complete.
+//!
+//! A release with a quarantined digest is taken by none.
+//!
 //! After a restore from a backup a channel takes only what is released from then on, unless an operator pins
 //! it: devices may be further than the backup.
 //!
@@ -15,7 +20,7 @@
 //! branch in its declaration, or because the channel that it follows went back. A default branch that got
 //! another name is no such word: what it releases next decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::names::ChannelName;
 use edgewright_model::run::ReleaseNumber;
@@ -35,6 +40,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) moves: &'a [ChannelMoveRow],
     /// Its default branch, where it is known.
     pub(crate) default_branch: Option<&'a str>,
+    /// The channels whose devices take releases in stages.
+    pub(crate) staged: &'a BTreeSet<ChannelName>,
+    /// Releases that contain a quarantined digest.
+    pub(crate) quarantined: &'a BTreeSet<ReleaseNumber>,
     /// Now.
     pub(crate) now: Timestamp,
 }
@@ -57,16 +66,23 @@ pub(crate) fn decide(facts: &Facts<'_>) -> Decision {
     for channel in in_order(facts.channels) {
         let (wanted, due) = wanted(facts, channel, &held, &decision.moves);
         decision.next = decision.next.into_iter().chain(due).min();
-        let Some((release, reason)) = wanted else { continue };
-        if channel.completed == Some(release) && channel.target == Some(release) {
+        let Some((release, reason)) = wanted.filter(|(release, _)| !facts.quarantined.contains(release))
+        else {
+            continue;
+        };
+        let is_staged = facts.staged.contains(&channel.name);
+        if channel.target == Some(release) && (is_staged || channel.completed == Some(release)) {
             continue;
         }
-        held.insert(&channel.name, Some(release));
+        if !is_staged {
+            held.insert(&channel.name, Some(release));
+        }
         decision.moves.push(ChannelMove {
             channel: channel.name.clone(),
             generation: channel.generation,
             release,
             reason,
+            is_staged,
         });
     }
     decision
@@ -127,12 +143,15 @@ fn of_branch(facts: &Facts<'_>, channel: &ChannelRow, branch: &str) -> Wanted {
     let age = age(channel);
     let mut due = None;
     for release in facts.releases.iter().rev().filter(|it| it.branch == branch && it.number > channel.floor) {
+        if facts.quarantined.contains(&release.number) {
+            continue;
+        }
         let ready = release.created_at.checked_add(age).unwrap_or(Timestamp::MAX);
         if ready > facts.now {
             due = earlier(due, ready);
             continue;
         }
-        let is_back = channel.completed.is_some_and(|held| held > release.number);
+        let is_back = furthest(channel).is_some_and(|held| held > release.number);
         let names_another = matches!(channel.spec.follows, Follows::Branch(_))
             && facts
                 .releases
@@ -160,7 +179,10 @@ fn after_channel(
         due = facts.now.checked_add(age).ok();
     }
     let is_held = |moved: &&ChannelMoveRow| {
-        moved.channel == *other && moved.release <= at && moved.release > channel.floor
+        moved.channel == *other
+            && moved.release <= at
+            && moved.release > channel.floor
+            && !facts.quarantined.contains(&moved.release)
     };
     for moved in facts.moves.iter().rev().filter(is_held) {
         let ready = moved.at.checked_add(age).unwrap_or(Timestamp::MAX);
@@ -168,7 +190,7 @@ fn after_channel(
             due = earlier(due, ready);
             continue;
         }
-        let is_back = channel.completed.is_some_and(|held| held >= moved.release);
+        let is_back = furthest(channel).is_some_and(|held| held >= moved.release);
         let span = channel.spec.after.map(|after| after.to_string()).unwrap_or_default();
         let taken =
             (!is_back).then(|| (moved.release, format!("channel `{other}` has held it for at least {span}")));
@@ -181,6 +203,11 @@ fn after_channel(
 /// rows.
 fn earlier(due: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
     due.into_iter().chain([other]).min()
+}
+
+/// The highest release that a channel has, or that its devices are on the way to.
+fn furthest(channel: &ChannelRow) -> Option<ReleaseNumber> {
+    channel.target.max(channel.completed)
 }
 
 /// How long a channel waits.

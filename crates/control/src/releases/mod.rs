@@ -3,6 +3,7 @@
 pub mod channels;
 mod decide;
 pub(crate) mod newest;
+mod promote;
 pub(crate) mod publish;
 pub mod referrers;
 pub mod tags;

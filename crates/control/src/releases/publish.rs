@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use edgewright_model::Digest;
-use edgewright_model::names::{ChannelName, Platform, VariantName};
+use edgewright_model::names::{Platform, VariantName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::reference::RepoName;
 use edgewright_model::run::{EntryOrigin, NodeState, RunState};
@@ -16,7 +16,7 @@ use edgewright_oci::image;
 use edgewright_oci::media::{self, Descriptor};
 use edgewright_plan::Graph;
 use edgewright_store::nodes::NodeRow;
-use edgewright_store::releases::{EntryRow, NewRelease};
+use edgewright_store::releases::{EntryRow, NewRelease, Taking};
 use edgewright_store::runs::RunRow;
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -85,7 +85,7 @@ impl Releases {
                 .end(results, state, (!is_unchanged || results.no_release.is_some()).then_some(why))
                 .await;
         }
-        let channels = self.channels.taking(run.source, &run.branch).await?;
+        let channels = self.channels.taking(run.source, &run.branch, entries).await?;
         if is_unchanged && !self.answers_other(results, &channels, before).await? {
             return self.end(results, state, None).await;
         }
@@ -106,6 +106,7 @@ impl Releases {
         self.events.send(run.number, RunEventKind::Released(number));
         // Channels that changed while this was decided, and those that follow after a while.
         self.channels.wake().wake("a release was made");
+        self.channels.rollouts().wake("a release was made");
         Ok(())
     }
 
@@ -292,13 +293,13 @@ impl Releases {
     async fn answers_other(
         &self,
         results: &Results<'_>,
-        channels: &[(ChannelName, u32)],
+        channels: &[Taking],
         released: &Released,
     ) -> Result<bool, ControlError> {
         let source = results.run.source;
         for row in self.store.channels(source).await? {
-            if channels.iter().any(|(name, _)| *name == row.name) && row.completed != released.number {
-                let held = match row.completed {
+            if channels.iter().any(|one| one.channel == row.name) && row.target != released.number {
+                let held = match row.target {
                     Some(number) => self.store.entries(source, number).await?,
                     None => Vec::new(),
                 };

@@ -2,7 +2,7 @@
 //! memory, which is read again after every release.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use edgewright_model::Digest;
 use edgewright_model::names::SourceName;
@@ -13,11 +13,16 @@ use edgewright_store::{Store, StoreError};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
 
+use crate::reconcile::Wake;
 use crate::sources::refs::pull_request_tag;
 
 /// What all channels answer. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct ChannelTags(Arc<RwLock<Arc<Projection>>>);
+pub struct ChannelTags {
+    projection: Arc<RwLock<Arc<Projection>>>,
+    /// Woken after each refresh: what devices are offered follows from the same rows.
+    followers: Arc<Mutex<Vec<Wake>>>,
+}
 
 #[derive(Debug, Default)]
 struct Projection {
@@ -54,12 +59,20 @@ impl ChannelTags {
                 }
             }
         }
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(projection);
+        *self.projection.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(projection);
+        for wake in self.followers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            wake.wake("channels moved");
+        }
         Ok(())
     }
 
+    /// Wakes a reconciler after each refresh.
+    pub(crate) fn follow(&self, wake: &Wake) {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner).push(wake.clone());
+    }
+
     fn now(&self) -> Arc<Projection> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.projection.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

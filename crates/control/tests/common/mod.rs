@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_control::context::OperationContext;
+use edgewright_control::devices::Devices;
 use edgewright_control::hosting::Hosting;
 use edgewright_control::releases::tags::ChannelTags;
+use edgewright_control::rollouts::Rollouts;
 use edgewright_control::{Control, ControlSettings, Parts, SourceSettings};
 use edgewright_job::{JobRegistry, SimulatedExecutor};
 use edgewright_model::order::{JobOrder, RegistryAccess, Task};
@@ -115,7 +117,8 @@ impl World {
         self.reopen(Clock::fixed(now)).await;
     }
 
-    async fn reopen(&mut self, clock: Clock) {
+    /// As after `kill -9`, and a start with this clock.
+    pub(crate) async fn reopen(&mut self, clock: Clock) {
         drop(self.tasks.shutdown(Duration::ZERO).await);
         let tags = ChannelTags::default();
         let folder = self.folder.path();
@@ -195,10 +198,13 @@ async fn open(
     let access = RegistryAccess { url: url.to_owned(), token: Some(TOKEN.to_owned()) };
     let data = folder.join("data");
     let git = Git::open(&data.join("git"), ProcessContext::new(tasks.token().clone())).unwrap();
+    let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone());
     let parts = Parts {
         store: store.clone(),
         hosting: Hosting::new(&access, Some(registry.clone())).unwrap(),
         tags: tags.clone(),
+        devices: Devices::new(store.clone(), clock.clone(), Arc::new(rollouts.clone())),
+        rollouts,
         executor: Arc::new(executor.clone()),
         git,
         clock,

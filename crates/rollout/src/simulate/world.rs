@@ -7,10 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Model, Random, Release};
-use crate::engine::{Engine, later};
+use crate::engine::Engine;
 use crate::fleet::{Device, StageNumber};
 use crate::gate::Outcomes;
 use crate::state::{Event, Move, Rung, Status};
+use crate::wait::later;
 
 /// How often the engine is asked for moves that only time makes.
 const TICK: Duration = Duration::from_mins(1);

@@ -21,6 +21,7 @@ use edgewright_api::routes::{self, Route};
 use edgewright_api::{ApiError, RegistryAddress, access};
 use edgewright_control::audit::Audit;
 use edgewright_control::context::{OperationContext, RequestId};
+use edgewright_control::devices::Devices;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::principal::Principal;
 use edgewright_registry::{AccessToken, BaseUrl, Credentials};
@@ -28,6 +29,7 @@ use tracing::Instrument as _;
 
 use super::error::{HttpError, no_route, not_allowed};
 use super::registry::Change;
+use super::traffic::Traffic;
 use super::{hooks, host};
 use crate::live::Shared;
 use crate::tokens::{JobTokens, ProcessTokens};
@@ -65,7 +67,7 @@ impl Caller {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Permitted,
-    /// For jobs: if the order grants it.
+    /// For jobs: if the order grants it. For devices: if it is their own.
     IfGranted,
     Unauthenticated,
     Denied,
@@ -76,6 +78,7 @@ pub(super) enum Verdict {
 pub struct Gate {
     live: Shared,
     jobs: JobTokens,
+    devices: Devices,
     system: AccessToken,
     address: RegistryAddress,
     webhooks: hooks::WebhookGate,
@@ -107,7 +110,12 @@ pub async fn enforce(State(enforcement): State<Enforcement>, mut request: Reques
         match gate.admit(request).await {
             Ok(request) => {
                 let change = Change::of(&request);
+                let traffic = Traffic::of(&request, &gate.devices);
                 let response = next.run(request).await;
+                let response = match traffic {
+                    Some(traffic) => traffic.follow(response),
+                    None => response,
+                };
                 if let Some(entry) = change.and_then(|change| change.entry(&response)) {
                     audit.note(entry).await;
                 }
@@ -125,9 +133,9 @@ pub async fn enforce(State(enforcement): State<Enforcement>, mut request: Reques
 
 impl Gate {
     /// `address` is where clients reach the server.
-    pub fn new(live: Shared, tokens: &ProcessTokens, address: RegistryAddress) -> Self {
+    pub fn new(live: Shared, tokens: &ProcessTokens, devices: Devices, address: RegistryAddress) -> Self {
         let (jobs, system) = (tokens.jobs.clone(), AccessToken::new(tokens.system.reveal()));
-        Self { live, jobs, system, address, webhooks: hooks::WebhookGate::default() }
+        Self { live, jobs, devices, system, address, webhooks: hooks::WebhookGate::default() }
     }
 
     /// The request with its principal, or the response that rejects it.
@@ -167,7 +175,13 @@ impl Gate {
     /// The principal, if the row permits it.
     fn permitted(&self, caller: &Caller, access: Access) -> Option<Principal> {
         let principal = caller.principal()?;
-        (self.judge(caller, access) == Verdict::Permitted).then(|| principal.clone())
+        let is_permitted = match self.judge(caller, access) {
+            Verdict::Permitted => true,
+            // Control compares it with the device that the request is about.
+            Verdict::IfGranted => matches!(principal, Principal::Device { id: Some(_) }),
+            Verdict::Unauthenticated | Verdict::Denied => false,
+        };
+        is_permitted.then(|| principal.clone())
     }
 
     pub(super) fn judge(&self, caller: &Caller, access: Access) -> Verdict {
@@ -180,7 +194,7 @@ impl Gate {
             Rule::Allowed => Verdict::Permitted,
             Rule::IfOpen if self.live.now().anonymous => Verdict::Permitted,
             Rule::Challenged if *caller != Caller::Silent && self.live.now().anonymous => Verdict::Permitted,
-            Rule::Granted => Verdict::IfGranted,
+            Rule::Granted | Rule::Own => Verdict::IfGranted,
             Rule::IfOpen | Rule::Challenged | Rule::Denied => rejected,
         }
     }
@@ -200,10 +214,13 @@ impl Gate {
             return Some(Principal::Operator { name: "token" });
         }
         if *token == self.live.now().reports {
-            return Some(Principal::Device { name: "token" });
+            return Some(Principal::Device { id: None });
         }
         if *token == self.system {
             return Some(Principal::System { component: "control" });
+        }
+        if let Some(id) = self.devices.holder(token) {
+            return Some(Principal::Device { id: Some(id) });
         }
         self.jobs.principal(token)
     }

@@ -1,21 +1,71 @@
-//! Reports of devices.
+//! Devices, what operators change about them, and their reports.
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 use edgewright_api::device::MAX_REPORTS;
-use edgewright_api::{ApiError, DeviceReport, DeviceReports, DeviceReportsResponse, routes};
+use edgewright_api::{
+    ApiError, DevicePost, DeviceReport, DeviceReports, DeviceReportsResponse, DeviceView, routes,
+};
+use edgewright_control::ControlError;
 use edgewright_control::context::OperationContext;
+use edgewright_control::devices::{Change, DeviceEvent, Sighting};
 use edgewright_model::names::DeviceId;
 use edgewright_store::devices::NewDeviceReport;
 
 use super::ApiState;
 use super::error::{HttpError, JsonResult};
-use super::query::{Selection, parsed, query};
+use super::inventory::checked;
+use super::query::{Selection, SelectionQuery, parsed, query};
+use crate::views;
 
 /// Maximum length of the name of a stream of reports, in bytes.
 const MAX_STREAM: usize = 64;
+
+pub(super) async fn fleet(
+    State(state): State<ApiState>,
+    selection: SelectionQuery,
+) -> Result<Response, HttpError> {
+    let selection = query(selection)?;
+    let (source, page) = (selection.source()?, selection.page(routes::LARGEST_LIMIT));
+    let page = views::device_page(state.control.devices().list(), source.as_ref(), &page)?;
+    Ok(selection.respond(routes::DEVICES, &page))
+}
+
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Path(device): Path<String>,
+) -> JsonResult<DeviceView> {
+    view(&state, &parsed(&device)?).await
+}
+
+async fn view(state: &ApiState, device: &DeviceId) -> JsonResult<DeviceView> {
+    let devices = state.control.devices();
+    let status = devices.status(device).ok_or_else(|| ControlError::NoDevice { device: device.clone() })?;
+    Ok(Json(views::device(status, devices.facts(device).await?)))
+}
+
+pub(super) async fn change(
+    State(state): State<ApiState>,
+    Extension(context): Extension<OperationContext>,
+    Path(device): Path<String>,
+    body: Result<Json<DevicePost>, JsonRejection>,
+) -> JsonResult<DeviceView> {
+    let device: DeviceId = parsed(&device)?;
+    let Json(post) = body.map_err(|error| ApiError::user_fault(error.body_text()))?;
+    let change = match post {
+        DevicePost::Approve => Change::Approve,
+        DevicePost::Hold { reason } => Change::Hold { reason: checked(reason)? },
+        DevicePost::Release => Change::Release,
+        DevicePost::Pin { release, reason } => Change::Pin { release, reason: checked(reason)? },
+        DevicePost::Unpin => Change::Unpin,
+        DevicePost::Revoke { reason } => Change::Revoke { reason: checked(reason)? },
+        DevicePost::Retire { reason } => Change::Retire { reason: checked(reason)? },
+    };
+    state.control.devices().change(&context, &device, change).await?;
+    view(&state, &device).await
+}
 
 pub(super) async fn post(
     State(state): State<ApiState>,
@@ -29,11 +79,26 @@ pub(super) async fn post(
         let message = format!("{} reports in one request: at most {MAX_REPORTS} are accepted", reports.len());
         return Err(ApiError::user_fault(message).into());
     }
+    let events = reports.iter().map(event).collect();
     let reports = reports.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
     let count = reports.len();
-    let added = state.control.add_device_reports(&context, &device, reports).await?;
+    let added = state.control.add_device_reports(&context, &device, reports, events).await?;
     tracing::debug!(device.id = %device, count, added, "reports received");
     Ok(Json(DeviceReportsResponse { added }))
+}
+
+/// The event of a report.
+fn event(report: &DeviceReport) -> DeviceEvent {
+    DeviceEvent {
+        sighting: Sighting {
+            stream: report.stream.clone(),
+            sequence: report.sequence,
+            boot: report.boot.clone(),
+        },
+        kind: report.kind.clone(),
+        digest: report.digest.clone(),
+        booted: report.booted.clone(),
+    }
 }
 
 fn row(report: DeviceReport) -> Result<NewDeviceReport, HttpError> {

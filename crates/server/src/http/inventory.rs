@@ -14,7 +14,7 @@ use super::error::{HttpError, JsonResult};
 use super::query::{SelectionQuery, parsed, query};
 use crate::views::channel;
 
-/// The longest reason of a hold or pin, in characters.
+/// The longest reason of a hold, pin, promotion or rollback, in characters.
 const REASON_LIMIT: usize = 500;
 
 pub(super) async fn sites(
@@ -55,22 +55,35 @@ pub(super) async fn change_channel(
 ) -> JsonResult<ChannelView> {
     let name: ChannelName = parsed(&name)?;
     let Json(post) = body.map_err(|error| ApiError::user_fault(error.body_text()))?;
-    let (source, change) = (query(selection)?.source()?, change(post)?);
-    let (source, row) = state.control.change_channel(&context, source.as_ref(), &name, &change).await?;
+    let source = query(selection)?.source()?;
+    let (control, place) = (&state.control, (source.as_ref(), &name));
+    let (source, row) = match post {
+        ChannelPost::Promote { release, reason } => {
+            control.promote(&context, place, (release, &checked(reason)?)).await?
+        }
+        ChannelPost::RollBack { to, reason } => {
+            control.roll_back(&context, place, (to, &checked(reason)?)).await?
+        }
+        ChannelPost::Hold { reason } => {
+            let change = ChannelChange::Hold { reason: checked(reason)? };
+            control.change_channel(&context, source.as_ref(), &name, &change).await?
+        }
+        ChannelPost::Resume => {
+            control.change_channel(&context, source.as_ref(), &name, &ChannelChange::Resume).await?
+        }
+        ChannelPost::Pin { release, reason } => {
+            let change = ChannelChange::Pin(Pin { release, reason: checked(reason)? });
+            control.change_channel(&context, source.as_ref(), &name, &change).await?
+        }
+        ChannelPost::Unpin => {
+            control.change_channel(&context, source.as_ref(), &name, &ChannelChange::Unpin).await?
+        }
+    };
     Ok(Json(channel(source, row)))
 }
 
-fn change(post: ChannelPost) -> Result<ChannelChange, HttpError> {
-    Ok(match post {
-        ChannelPost::Hold { reason } => ChannelChange::Hold { reason: checked(reason)? },
-        ChannelPost::Resume => ChannelChange::Resume,
-        ChannelPost::Pin { release, reason } => ChannelChange::Pin(Pin { release, reason: checked(reason)? }),
-        ChannelPost::Unpin => ChannelChange::Unpin,
-    })
-}
-
 /// A reason of one line that is not empty.
-fn checked(reason: String) -> Result<String, HttpError> {
+pub(super) fn checked(reason: String) -> Result<String, HttpError> {
     let is_valid = !reason.trim().is_empty()
         && reason.chars().count() <= REASON_LIMIT
         && !reason.contains(char::is_control);

@@ -3,6 +3,7 @@
 pub mod access;
 mod audit;
 mod devices;
+mod enrol;
 mod error;
 mod events;
 mod evidence;
@@ -14,9 +15,11 @@ mod inventory;
 mod query;
 mod rebuilds;
 pub mod registry;
+mod rollouts;
 mod runs;
 mod server;
 mod sources;
+mod traffic;
 mod verdicts;
 
 use std::sync::Arc;
@@ -108,6 +111,12 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Releases => get(images::releases),
         Operation::Channels => get(inventory::channels),
         Operation::ChangeChannel => post(inventory::change_channel),
+        Operation::Rollouts => get(rollouts::list),
+        Operation::Rollout => get(rollouts::show),
+        Operation::OrderRollout => post(rollouts::order),
+        Operation::RolloutDevices => get(rollouts::devices),
+        Operation::Quarantine => get(rollouts::quarantine),
+        Operation::ClearQuarantine => post(rollouts::clear),
         Operation::Sites => get(inventory::sites),
         Operation::Site => get(inventory::site),
         Operation::Targets => get(images::targets),
@@ -119,5 +128,11 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Audit => get(audit::list),
         Operation::PostDeviceReports => post(devices::post),
         Operation::DeviceReports => get(devices::list),
+        Operation::Devices => get(devices::fleet),
+        Operation::Device => get(devices::show),
+        Operation::ChangeDevice => post(devices::change),
+        Operation::RotateDevice => post(enrol::rotate),
+        Operation::MakeEnrolment => post(enrol::make),
+        Operation::Enrol => post(enrol::enrol),
     }
 }

@@ -5,6 +5,7 @@ use axum::http::{Method, Response, header::HeaderName};
 use edgewright_api::access;
 use edgewright_control::access::Operation;
 use edgewright_control::context::OperationContext;
+use edgewright_control::devices::Virtual;
 use edgewright_model::grants::BlobGrant;
 use edgewright_model::principal::Principal;
 use edgewright_registry::{AccessRequest, Action, Authorizer, Contents, Decision, RESERVED};
@@ -26,6 +27,12 @@ impl RegistryGate {
         // The middleware has identified the caller already, unless the registry is served without it.
         let known = request.extensions.get::<Caller>().cloned();
         let caller = known.unwrap_or_else(|| self.0.caller(request.headers));
+        let is_virtual = request.action.repository().is_some_and(|name| Virtual::of(name).is_some());
+        if is_virtual && matches!(caller, Caller::Silent | Caller::Known(Principal::Anonymous)) {
+            let reason = "this repository answers each device by its credential: log in with the device's id and \
+                          credential";
+            return Decision::Unauthenticated { reason: reason.to_owned() };
+        }
         let verdict = match self.0.judge(&caller, operation(request.action).access()) {
             Verdict::IfGranted if !is_granted(&caller, request.action, request.contents).await => {
                 Verdict::Denied
@@ -89,8 +96,12 @@ const fn operation(action: Action<'_>) -> access::RegistryOperation {
     }
 }
 
-/// Whether a job's order grants a request.
+/// Whether a job's order grants a request, or it is about what belongs to the device that asks.
 async fn is_granted(caller: &Caller, action: Action<'_>, contents: &dyn Contents) -> bool {
+    if let Caller::Known(Principal::Device { id: Some(id) }) = caller {
+        let name = action.repository().and_then(Virtual::of).flatten();
+        return name.is_some_and(|name| name.device.is_none_or(|device| device == *id));
+    }
     let Caller::Known(Principal::Job { grants, .. }) = caller else { return false };
     match action {
         Action::ListTags(name) | Action::ListReferrers(name) => grants.may_list(name),

@@ -18,7 +18,7 @@ const STATE: (&str, &str) = ("state", "string: the new state");
 const PREVIOUS: (&str, &str) = ("previous", "string or null: the state before");
 const RUN: (&str, &str) = ("run", "integer: number of the run");
 
-const EVENTS: [Event; 6] = [
+const EVENTS: [Event; 7] = [
     Event {
         kind: "run",
         subject: "SOURCE/runs/N",
@@ -91,6 +91,25 @@ const EVENTS: [Event; 6] = [
             ("previous", "integer or null: release that it pointed to before"),
             ("hold", "string or null: why the channel is held"),
             ("pin", "integer or null: release that an operator pinned the channel to"),
+        ],
+    },
+    Event {
+        kind: "rollout",
+        subject: "SOURCE/rollouts/N",
+        when: "A rollout began, another stage opened, or its state changed.",
+        fields: &[
+            ("rollout", "integer: number of the rollout"),
+            ("channel", "string: name of the channel"),
+            ("release", "integer: release that its devices get"),
+            ("before", "integer or null: release that the channel had completed"),
+            ("kind", "string: `release` or `rollback`"),
+            ("stage", "integer: the stage that is open, from 0; after the last one: all other devices"),
+            (
+                "state",
+                "string: `active`, `paused`, `stopped`, `aborted`, `superseded`, `rolled_back` or `complete`",
+            ),
+            PREVIOUS,
+            ("reason", "string: why the channel takes the release"),
         ],
     },
     Event {

@@ -12,6 +12,7 @@ mod log;
 mod page;
 mod rebuild;
 mod release;
+mod rollout;
 mod run;
 mod status;
 mod target;
@@ -33,11 +34,13 @@ use edgewright_store::results::VerdictRow;
 use edgewright_store::sources::SourceRow;
 use edgewright_store::{Store, StoreError};
 
+pub(crate) use devices::{device, device_page, device_state};
 use follow::Followed;
 pub(crate) use inventory::channel;
 pub use log::LogReader;
 pub use page::{Page, PageRequest};
 pub use rebuild::rebuilt;
+pub(crate) use rollout::{rollout, rollout_device};
 pub(crate) use status::reconciler;
 
 use crate::folder::DataFolder;

@@ -34,8 +34,8 @@ pub(super) fn event(link: &str, row: &EventRow) -> Value {
 }
 
 /// All types of events.
-pub fn event_types() -> [String; 6] {
-    ["run", "node", "verdict", "release", "channel", "target"].map(event_type)
+pub fn event_types() -> [String; 7] {
+    ["run", "node", "verdict", "release", "channel", "rollout", "target"].map(event_type)
 }
 
 pub(super) fn request(sink: &Sink, client: &Client, row: &EventRow) -> RequestBuilder {

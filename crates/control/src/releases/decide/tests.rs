@@ -60,6 +60,26 @@ fn moves(made: &[(&str, u32, i64)]) -> Vec<ChannelMoveRow> {
     made.iter().map(row).collect()
 }
 
+static NO_CHANNELS: BTreeSet<ChannelName> = BTreeSet::new();
+static NO_RELEASES: BTreeSet<ReleaseNumber> = BTreeSet::new();
+
+/// Without rollouts and quarantine.
+fn facts<'a>(
+    channels: &'a [ChannelRow],
+    releases: &'a [ReleaseStamp],
+    moves: &'a [ChannelMoveRow],
+) -> Facts<'a> {
+    Facts {
+        channels,
+        releases,
+        moves,
+        default_branch: Some("main"),
+        staged: &NO_CHANNELS,
+        quarantined: &NO_RELEASES,
+        now: at(0),
+    }
+}
+
 /// What is decided at an hour, as `CHANNEL → RELEASE`; and the hour of the next move.
 fn decided(
     channels: &[ChannelRow],
@@ -68,9 +88,7 @@ fn decided(
     hour: i64,
 ) -> (Vec<String>, Option<i64>) {
     let (releases, history) = (releases(made), moves(moved));
-    let facts =
-        Facts { channels, releases: &releases, moves: &history, default_branch: Some("main"), now: at(hour) };
-    let decision = decide(&facts);
+    let decision = decide(&Facts { now: at(hour), ..facts(channels, &releases, &history) });
     let words = decision.moves.iter().map(|one| format!("{} → {}", one.channel, one.release.0)).collect();
     (words, decision.next.map(|next| (next.as_second() - at(0).as_second()) / HOUR))
 }
@@ -199,6 +217,50 @@ fn after_a_restore_only_what_is_released_from_then_on_is_taken() {
     assert_eq!(decided(&channels, &made, &moved, 9).0, ["test → 3"]);
 }
 
+#[test]
+fn a_channel_with_devices_in_stages_gets_a_target_and_its_followers_wait() {
+    let releases = releases(&[("main", 0), ("main", 1), ("main", 2)]);
+    let staged = BTreeSet::from([name("stable")]);
+    let mut channels = [
+        channel("stable", Follows::DefaultBranch, Some(1)),
+        channel("after", Follows::Channel(name("stable")), Some(1)),
+    ];
+    let decided = |channels: &[ChannelRow]| {
+        let decision = decide(&Facts { staged: &staged, now: at(9), ..facts(channels, &releases, &[]) });
+        let moves = decision.moves.into_iter();
+        moves.map(|one| (one.channel.to_string(), one.release.0, one.is_staged)).collect::<Vec<_>>()
+    };
+    assert_eq!(decided(&channels), [("stable".to_owned(), 3, true)]);
+    channels[0].target = Some(ReleaseNumber(2));
+    assert_eq!(decided(&channels), [("stable".to_owned(), 3, true)], "a newer release is a newer target");
+    channels[0].target = Some(ReleaseNumber(3));
+    assert_eq!(decided(&channels), [], "its rollout is on the way, or was ended by a person");
+    channels[0].completed = Some(ReleaseNumber(3));
+    assert_eq!(decided(&channels), [("after".to_owned(), 3, false)]);
+    // A clock that was set back makes the target too young: it is no reason to go back.
+    let mut late = after(5, channel("stable", Follows::DefaultBranch, Some(1)));
+    late.target = Some(ReleaseNumber(3));
+    assert_eq!(decided(&[late]), []);
+}
+
+#[test]
+fn a_release_with_a_quarantined_digest_is_taken_by_none() {
+    let releases = releases(&[("main", 0), ("main", 1), ("main", 2)]);
+    let quarantined = BTreeSet::from([ReleaseNumber(3)]);
+    let mut pinned = channel("pinned", Follows::DefaultBranch, Some(1));
+    pinned.pin = Some(Pin { release: ReleaseNumber(3), reason: "try".to_owned() });
+    let channels = [
+        channel("stable", Follows::DefaultBranch, Some(1)),
+        channel("has-it", branch("main"), Some(3)),
+        channel("after", Follows::Channel(name("has-it")), Some(1)),
+        pinned,
+    ];
+    let decision =
+        decide(&Facts { quarantined: &quarantined, now: at(9), ..facts(&channels, &releases, &[]) });
+    let moves = decision.moves.iter().map(|one| format!("{} → {}", one.channel, one.release.0));
+    assert_eq!(moves.collect::<Vec<_>>(), ["stable → 2"]);
+}
+
 prop_compose! {
     fn world()(
         branches in prop::collection::vec(0..3_usize, 0..8),
@@ -261,9 +323,7 @@ proptest! {
     fn decisions_settle_move_nothing_held_and_come_again_no_later_than_they_say(
         (channels, releases, moves, hour) in world()
     ) {
-        let facts = |channels, moves, now| Facts {
-            channels, releases: &releases, moves, default_branch: Some("main"), now,
-        };
+        let facts = |channels, moves, now| Facts { now, ..facts(channels, &releases, moves) };
         let decision = decide(&facts(&channels, &moves, at(hour)));
         for one in &decision.moves {
             let row = channels.iter().find(|row| row.name == one.channel).unwrap();

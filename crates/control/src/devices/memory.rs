@@ -1,0 +1,167 @@
+//! What offers are made from, in memory: a poll reads nothing from the database.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use edgewright_model::Digest;
+use edgewright_model::names::{ChannelName, DeviceId, SiteId, SiteName, SlotId, SourceName, VariantName};
+use edgewright_model::run::ReleaseNumber;
+use edgewright_registry::AccessToken;
+use edgewright_store::fleet::{FleetDevice, Image};
+use edgewright_store::sources::{SourceId, SourceRow};
+use edgewright_store::{Store, StoreError};
+use jiff::Timestamp;
+
+use super::offers::{Facts, Offer, offer};
+use super::port::RolloutPort;
+
+/// All devices, their credentials and what their sources declare.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub(super) devices: HashMap<DeviceId, Member>,
+    pub(super) credentials: HashMap<AccessToken, Credential>,
+    pub(super) sources: BTreeMap<SourceId, SourceFacts>,
+    /// What they were read at.
+    pub(super) stamp: String,
+}
+
+/// A credential: whose it is, and until when.
+#[derive(Debug, Clone)]
+pub(super) struct Credential {
+    pub(super) device: DeviceId,
+    pub(super) expires_at: Option<Timestamp>,
+}
+
+/// A device.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) row: FleetDevice,
+    /// What it could not run, or left.
+    pub(super) failed: BTreeSet<Digest>,
+}
+
+/// What a source declares and has released.
+#[derive(Debug, Default)]
+pub(super) struct SourceFacts {
+    pub(super) name: Option<SourceName>,
+    pub(super) slots: HashMap<(SiteId, SlotId), SlotFacts>,
+    completed: BTreeMap<ChannelName, ReleaseNumber>,
+    /// The only channel: that of slots that name none.
+    only: Option<ChannelName>,
+    images: BTreeMap<ReleaseNumber, BTreeMap<VariantName, Image>>,
+    /// What a restored backup had: a device may have something newer.
+    below_floor: BTreeSet<Digest>,
+}
+
+/// What a slot declares.
+#[derive(Debug, Clone)]
+pub(super) struct SlotFacts {
+    pub(super) site_name: SiteName,
+    pub(super) variant: Option<VariantName>,
+    pub(super) channel: Option<ChannelName>,
+    /// Whether the default branch declares it now.
+    pub(super) is_declared: bool,
+    pub(super) labels: edgewright_model::spec::Labels,
+}
+
+impl SourceFacts {
+    /// Reads what offers of a source need. `pins`: the releases that its devices are pinned to.
+    pub(super) async fn load(
+        store: &Store,
+        source: &SourceRow,
+        pins: &BTreeSet<ReleaseNumber>,
+    ) -> Result<Self, StoreError> {
+        let mut facts = Self { name: Some(source.name.clone()), ..Self::default() };
+        for site in store.sites(source.id).await? {
+            for slot in site.slots {
+                let mut labels = site.labels.clone();
+                labels.extend(slot.labels);
+                let slot_facts = SlotFacts {
+                    site_name: site.name.clone(),
+                    variant: slot.variant,
+                    channel: slot.channel,
+                    is_declared: slot.removed_at.is_none() && site.removed_at.is_none(),
+                    labels,
+                };
+                facts.slots.insert((site.id.clone(), slot.id), slot_facts);
+            }
+        }
+        let (mut wanted, mut floor) = (pins.clone(), ReleaseNumber(0));
+        let channels = store.channels(source.id).await?;
+        let mut declared = channels.iter().filter(|channel| channel.removed_at.is_none());
+        facts.only =
+            declared.next().map(|channel| channel.name.clone()).filter(|_| declared.next().is_none());
+        for channel in channels {
+            floor = floor.max(channel.floor);
+            if let Some(release) = channel.completed {
+                wanted.insert(release);
+                facts.completed.insert(channel.name, release);
+            }
+        }
+        for number in wanted {
+            let entries = store.entries(source.id, number).await?.into_iter();
+            let image = |repository, digest| Image { repository, digest };
+            let images = entries.map(|entry| (entry.variant, image(entry.repository, entry.digest)));
+            facts.images.insert(number, images.collect());
+        }
+        if floor > ReleaseNumber(0) {
+            facts.below_floor = store.digests_until(source.id, floor).await?;
+        }
+        Ok(facts)
+    }
+
+    /// The channel that a slot follows.
+    pub(super) fn channel<'a>(&'a self, slot: &'a SlotFacts) -> Option<&'a ChannelName> {
+        slot.channel.as_ref().or(self.only.as_ref())
+    }
+
+    fn image(&self, release: ReleaseNumber, variant: Option<&VariantName>) -> Option<&Image> {
+        self.images.get(&release)?.get(variant?)
+    }
+}
+
+impl Memory {
+    /// The holder of a credential that is valid now.
+    pub(super) fn holder(&self, token: &AccessToken, now: Timestamp) -> Option<&DeviceId> {
+        let found = self.credentials.get(token)?;
+        let is_in_slot = self.devices.get(&found.device).is_some_and(|member| member.row.state.is_in_slot());
+        (is_in_slot && found.expires_at.is_none_or(|end| end > now)).then_some(&found.device)
+    }
+
+    /// What a device is answered with now; none if there is no such device.
+    pub(super) fn offer(&self, id: &DeviceId, rollouts: &dyn RolloutPort, now: Timestamp) -> Option<Offer> {
+        let member = self.devices.get(id)?;
+        let row = &member.row;
+        let source = self.sources.get(&row.source);
+        let slot = source.and_then(|source| source.slots.get(&(row.site.clone(), row.slot.clone())));
+        // The slot of an orphan is not declared any more: the device keeps what it has.
+        let slot = slot.filter(|slot| slot.is_declared);
+        let variant = slot.and_then(|slot| slot.variant.as_ref());
+        let completed = source.zip(slot).and_then(|(source, slot)| {
+            let release = source.completed.get(source.channel(slot)?)?;
+            source.image(*release, variant)
+        });
+        let pin = row.pin.as_ref().map(|pin| source.and_then(|source| source.image(pin.release, variant)));
+        let answer = rollouts.answer(id, now);
+        let below = |image: &Image| {
+            row.is_unsure && source.is_some_and(|source| source.below_floor.contains(&image.digest))
+        };
+        Some(offer(&Facts {
+            state: &row.state,
+            pin,
+            rollout: answer.as_ref(),
+            completed,
+            confirmed: row.confirmed.as_ref(),
+            delivered: row.delivered.as_ref(),
+            is_quarantined: &|image| rollouts.is_quarantined(row.source, &image.digest),
+            has_failed: &|image| member.failed.contains(&image.digest),
+            is_below_floor: &below,
+        }))
+    }
+
+    /// Whether the slot of a device is no longer declared.
+    pub(super) fn is_orphan(&self, row: &FleetDevice) -> bool {
+        let source = self.sources.get(&row.source);
+        let slot = source.and_then(|source| source.slots.get(&(row.site.clone(), row.slot.clone())));
+        !slot.is_some_and(|slot| slot.is_declared)
+    }
+}
