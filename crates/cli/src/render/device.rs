@@ -1,5 +1,7 @@
 //! Devices.
 
+use std::fmt::Write as _;
+
 use edgewright_api::{DeviceIdentity, DeviceState, DeviceSummary, DeviceView, EnrolmentView};
 use edgewright_model::Digest;
 use jiff::Timestamp;
@@ -30,7 +32,8 @@ pub(crate) fn devices(devices: &[DeviceSummary], now: Timestamp) -> String {
 pub(crate) fn device(view: &DeviceView, now: Timestamp) -> String {
     let mut text = devices(std::slice::from_ref(&view.device), now);
     let mut line = |name: &str, value: String| {
-        text.push_str(&format!("\n{} {value}", paint(DIM, format!("{name}:"))));
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n{} {value}", paint(DIM, format!("{name}:")));
     };
     let short = |digest: &Option<Digest>| {
         digest.as_ref().map_or_else(|| "none".to_owned(), |digest| digest.short().to_owned())
@@ -72,10 +75,10 @@ fn moment(token: &EnrolmentView, now: Timestamp) -> String {
 pub(crate) fn identity(identity: &DeviceIdentity, with_credential: bool) -> String {
     let mut text = format!("{}\n{} {}\n", identity.device, paint(DIM, "pulls"), identity.image);
     if with_credential {
-        text.push_str(&format!("{} {}\n", paint(DIM, "credential"), identity.credential));
+        let _ = writeln!(text, "{} {}", paint(DIM, "credential"), identity.credential);
     }
     if identity.state == DeviceState::Waiting {
-        text.push_str(&format!("waits for `edgewright device approve {}`\n", identity.device));
+        let _ = writeln!(text, "waits for `edgewright device approve {}`", identity.device);
     }
     text
 }

@@ -141,6 +141,7 @@ async fn ten_clients_with_ten_credentials_each_get_what_is_for_them() {
     assert_eq!(devices[3].asks(&server, "self:current").await, None, "revoked at once");
     repository.write("images/hmi/files/etc/hmi", "second\n");
     let commit = repository.commit("second").await;
+    server.poll().await;
     server.ended(&commit).await;
     let second = released(&server, "hmi/a").await;
     assert_ne!(first, second);
@@ -181,7 +182,7 @@ async fn anonymous_status(server: &Server, path: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn tokens_enrol_as_often_as_they_say_and_a_replacement_retires() {
+async fn tokens_enrol_as_often_as_permitted_and_a_replacement_retires() {
     let folder = tempfile::tempdir().unwrap();
     let (folder, repository) = (folder.path(), plants(folder.path(), 3).await);
     let server = serve(folder, &repository).await;
@@ -265,6 +266,7 @@ async fn a_restored_backup_orders_no_downgrade() {
     edgewright(folder, &["backup", "old.tar"]).await.ends(0);
     repository.write("images/hmi/files/etc/hmi", "second\n");
     let commit = repository.commit("second").await;
+    server.poll().await;
     server.ended(&commit).await;
     let second = until("the second release", async || {
         device.asks(&server, "self:current").await.filter(|digest| *digest != first)
