@@ -1,5 +1,6 @@
 //! The table of scenarios.
 
+mod argocd;
 mod chart;
 mod conformance;
 mod ended;
@@ -10,6 +11,7 @@ mod machines;
 mod pipelines;
 mod release;
 mod rights;
+mod shipwright;
 mod view;
 
 use anyhow::bail;
@@ -76,6 +78,10 @@ static SCENARIOS: &[Scenario] = &[
         needs: Needs::Request,
         ..Scenario::new("trigger", "an event starts another project's Pipeline", pipelines::trigger)
     },
+    Scenario {
+        needs: Needs::Request,
+        ..Scenario::new("shipwright", "a strategy of Shipwright builds a step", shipwright::shipwright)
+    },
     Scenario::new("external", "the verdict of another project's Pipeline", pipelines::external),
     Scenario::new("conformance", "the conformance suite of executors", conformance::conformance),
     Scenario::new("late-image", "an image that nodes cannot pull at first", limits::late_image),
@@ -101,6 +107,9 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("machine-panic", "an image whose kernel panics", machines::panicking).with_kubevirt(),
     Scenario::new("api-server", "the API server is killed while a step runs", killed::api_server).alone(),
     Scenario::new("chart", "the chart has the objects of the overlays", chart::chart).alone().on_request(),
+    Scenario::new("argocd", "Argo CD installs deploy/ by commits, and ends it", argocd::argocd)
+        .alone()
+        .on_request(),
 ];
 
 /// Prints all.

@@ -39,7 +39,7 @@ patches:
 
 impl Place<'_> {
     /// Removes the volumes.
-    pub(super) fn clear(&self) -> anyhow::Result<()> {
+    pub(in crate::e2e::cluster::scenarios) fn clear(&self) -> anyhow::Result<()> {
         for name in ["install-data", "install-snapshot", "install-restored"] {
             self.kubectl(&["delete", "persistentvolume", name, "--ignore-not-found", ROLLOUT])?;
             let (folder, _) = self.world.cluster.volume(name);
