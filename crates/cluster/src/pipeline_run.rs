@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::custom::{Custom, CustomKind};
-use crate::settings::{PlatformBuild, ClusterSettings};
+use crate::settings::{ClusterSettings, PlatformBuild};
 use crate::task_run::{TaskRunCondition, TaskRunResult, WAITING};
 
 /// The result with the digest of what was built.

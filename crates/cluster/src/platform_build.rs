@@ -96,10 +96,11 @@ impl Building<'_> {
             Attempted::Done(adopted) => adopted,
             Attempted::Again(why) => return Ok(Attempted::Again(why)),
         };
-        let Progress { condition, digest } = match self.ended(platform, &claim.attempt().name(), begun).await? {
-            Attempted::Done(progress) => progress,
-            Attempted::Again(why) => return Ok(Attempted::Again(why)),
-        };
+        let Progress { condition, digest } =
+            match self.ended(platform, &claim.attempt().name(), begun).await? {
+                Attempted::Done(progress) => progress,
+                Attempted::Again(why) => return Ok(Attempted::Again(why)),
+            };
         if condition.status != "True" {
             return Ok(judge(self.build, &condition.reason, &condition.message));
         }
@@ -141,9 +142,7 @@ impl Building<'_> {
         let wanted = Wanted { metadata, parameters: self.parameters(), within };
         let by = (self.build, settings);
         let doing = format!("create the {kind}");
-        let created = inner.patiently(&doing, self.events, || {
-            Box::pin(platform.create(&wanted, by))
-        });
+        let created = inner.patiently(&doing, self.events, || Box::pin(platform.create(&wanted, by)));
         let (found, owner, is_new) = created.await?;
         if found.deletion_timestamp.is_some() {
             return Ok(Attempted::Again(format!("an earlier {kind} of this name is being removed")));
@@ -155,9 +154,8 @@ impl Building<'_> {
             Attempted::Done(order) => order,
             Attempted::Again(why) => return Ok(Attempted::Again(why)),
         };
-        let begun = inner.patiently(&doing, self.events, || {
-            Box::pin(platform.begin(&wanted, owner.clone(), by))
-        });
+        let begun =
+            inner.patiently(&doing, self.events, || Box::pin(platform.begin(&wanted, owner.clone(), by)));
         begun.await?;
         Ok(Attempted::Done(order))
     }

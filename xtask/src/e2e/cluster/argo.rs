@@ -70,7 +70,9 @@ impl ArgoCd {
         let [cache, repository] = [free_port(LOOPBACK)?, free_port(LOOPBACK)?];
         let cache_address = format!("{LOOPBACK}:{cache}");
         let port = cache.to_string();
-        let run = Run::as_root("setpriv")?.args(["--pdeathsig", "KILL", "--", "chroot"]).arg(redis);
+        let run = Run::as_root("setpriv")?
+            .args(["--pdeathsig", "KILL", "--", "env", "LC_ALL=C", "chroot"])
+            .arg(redis);
         let run = run.args(["/usr/bin/redis-server", "--bind", LOOPBACK, "--port", &port]);
         argo.spawn("redis", run.args(["--save", "", "--appendonly", "no", "--dir", "/"]))?;
         argo.wait_for("redis", &cache_address)?;
@@ -94,8 +96,9 @@ impl ArgoCd {
         let port = free_port(LOOPBACK)?.to_string();
         let address = format!("{LOOPBACK}:{port}");
         let run = Run::new("setpriv").args(["--pdeathsig", "KILL", "--"]);
-        let run = run.arg(Path::new(programs.trim()).join("git-daemon")).args(["--export-all", "--reuseaddr"]);
-        let run = run.args(["--listen", LOOPBACK, "--port", &port]);
+        let run =
+            run.arg(Path::new(programs.trim()).join("git-daemon")).args(["--export-all", "--reuseaddr"]);
+        let run = run.arg(format!("--listen={LOOPBACK}")).arg(format!("--port={port}"));
         self.spawn("git", run.arg(format!("--base-path={}", folder.display())).arg(folder))?;
         self.wait_for("git", &address)?;
         Ok(format!("git://{address}"))

@@ -140,7 +140,15 @@ impl Test<'_> {
         let whole = &self.application()?["status"]["health"]["status"];
         ensure!(*whole != "Healthy", "an Ingress without an address is not healthy");
         let address = r#"{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}"#;
-        place.server(&["patch", "ingress", "edgewright", "--subresource=status", "--type=merge", "--patch", address])?;
+        place.server(&[
+            "patch",
+            "ingress",
+            "edgewright",
+            "--subresource=status",
+            "--type=merge",
+            "--patch",
+            address,
+        ])?;
         self.synced(&commit)?;
         place.rollout()?;
         self.stage.progress("it is Synced and Healthy");
@@ -208,7 +216,9 @@ impl Test<'_> {
         place.kubectl(&[&["patch"], &own[..], &["--type=merge", "--patch", CASCADE]].concat())?;
         place.kubectl(&[&["delete"], &own[..], &["--timeout=5m"]].concat())?;
         until("the namespace of jobs is gone", SYNC_LIMIT, || {
-            Ok(place.kubectl(&["get", "namespace", JOBS, "--ignore-not-found", "--output", "name"])?.is_empty())
+            Ok(place
+                .kubectl(&["get", "namespace", JOBS, "--ignore-not-found", "--output", "name"])?
+                .is_empty())
         })?;
         let kinds = "deployments,services,ingresses,networkpolicies,roles,rolebindings,pods";
         until("only the data is left", SYNC_LIMIT, || {

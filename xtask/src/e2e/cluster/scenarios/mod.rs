@@ -7,6 +7,7 @@ mod ended;
 mod install;
 mod killed;
 mod limits;
+mod lint;
 mod machines;
 mod pipelines;
 mod release;
@@ -95,6 +96,7 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("cancelled", "a run is cancelled while a step runs", ended::cancelled),
     Scenario::new("memory", "a step takes more memory than a job may", ended::memory),
     Scenario::new("quota", "a full namespace: the job waits until there is room", limits::quota),
+    Scenario::new("bootc-lint", "the image's own bootc checks it in the Pod of a job", lint::lint),
     Scenario::new("failing-check", "a check that fails: no release", release::failing_check),
     Scenario::new("crashing-init", "an image whose init ends at once", release::crashing_init),
     Scenario::new("machine-hung", "a virtual machine that hangs", machines::hung).with_kubevirt(),

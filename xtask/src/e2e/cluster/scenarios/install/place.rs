@@ -119,7 +119,11 @@ impl<'w> Place<'w> {
         self.server(&annotate).map(drop)
     }
 
-    pub(in crate::e2e::cluster::scenarios) fn apply_folder(&self, folder: &Path, more: &[&str]) -> anyhow::Result<()> {
+    pub(in crate::e2e::cluster::scenarios) fn apply_folder(
+        &self,
+        folder: &Path,
+        more: &[&str],
+    ) -> anyhow::Result<()> {
         let apply = ["apply", "--server-side", "--force-conflicts", "--kustomize"];
         self.world.cluster.command().args(apply).arg(folder).args(more).output().map(drop)
     }
@@ -169,7 +173,12 @@ impl<'w> Place<'w> {
     }
 
     /// Whether the server's account may do this.
-    pub(in crate::e2e::cluster::scenarios) fn may(&self, verb: &str, resource: &str, namespace: &str) -> anyhow::Result<bool> {
+    pub(in crate::e2e::cluster::scenarios) fn may(
+        &self,
+        verb: &str,
+        resource: &str,
+        namespace: &str,
+    ) -> anyhow::Result<bool> {
         let account = format!("system:serviceaccount:{SERVER}:edgewright");
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let ask = self.world.cluster.command().args(["auth", "can-i", verb, resource]);
@@ -186,7 +195,11 @@ impl<'w> Place<'w> {
     }
 
     /// Writes a file of the source.
-    pub(in crate::e2e::cluster::scenarios) fn write_source(&self, file: &str, content: &str) -> anyhow::Result<()> {
+    pub(in crate::e2e::cluster::scenarios) fn write_source(
+        &self,
+        file: &str,
+        content: &str,
+    ) -> anyhow::Result<()> {
         Ok(std::fs::write(self.folder.join("source").join(file), content)?)
     }
 
