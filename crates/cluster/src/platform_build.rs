@@ -2,7 +2,7 @@
 //! digest out.
 //!
 //! ```text
-//! PipelineRun or BuildRun + Secret (order.json, Containerfile, context.tar, …) ══ their steps ══▶ push by digest
+//! PipelineRun or BuildRun + Secret (order.json, Containerfile, …) ══ their steps ══▶ push by digest
 //!      └ digest ─▶ checked against the registry: platform, layers of the base, labels ─▶ StepBuild
 //! ```
 //!

@@ -1,5 +1,5 @@
-//! `static.bootc-lint` in the Pod of a job. Debian has no bootc, so a script takes its place in the image: what
-//! is tested is that the image's program runs there, and that its verdict counts.
+//! `static.bootc-lint` in the Pod of a job. Debian has no bootc, so a script takes its place in the image:
+//! what is tested is that the image's program runs there, and that its verdict counts.
 
 use std::os::unix::fs::PermissionsExt as _;
 
