@@ -249,8 +249,8 @@ fn judge(build: &PlatformBuild, reason: &str, message: &str) -> Attempted<JobOut
         }
         // The node's end, and not the step's.
         "PodEvicted" | "TaskRunIsMissing" => Attempted::Again(format!("{reason}: {message}")),
-        // A task of it failed, which building again does not change.
-        "Failed" => Attempted::Done(failed(FailureKind::Image, build, &message)),
+        // A task or a step of it failed, which building again does not change.
+        "Failed" | "StepFailed" => Attempted::Done(failed(FailureKind::Image, build, &message)),
         reason => {
             let why = format!("{reason}: {message}");
             Attempted::Done(failed(FailureKind::Infrastructure, build, &why))
@@ -288,6 +288,7 @@ mod tests {
             Attempted::Again(_) => None,
         };
         assert_eq!(kind("Failed"), Some(FailureKind::Image));
+        assert_eq!(kind("StepFailed"), Some(FailureKind::Image), "Tekton 1.12 through Shipwright 0.19");
         assert_eq!(kind("PipelineRunTimeout"), Some(FailureKind::Infrastructure));
         assert_eq!(kind("CouldntGetPipeline"), Some(FailureKind::Infrastructure));
         assert_eq!(kind("ClusterBuildStrategyNotFound"), Some(FailureKind::Infrastructure));
