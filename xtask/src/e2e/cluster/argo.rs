@@ -54,6 +54,7 @@ pub(super) struct ArgoCd {
     programs: PathBuf,
     /// Their files and logs.
     folder: PathBuf,
+    kubeconfig: PathBuf,
     children: Vec<Child>,
 }
 
@@ -61,8 +62,12 @@ impl ArgoCd {
     /// Installs its objects, whose kinds are known already, and starts its programs.
     pub(super) fn start(cluster: &Cluster, folder: &Path) -> anyhow::Result<Self> {
         let redis = setup::redis()?;
-        let mut argo =
-            Self { programs: cluster::argo_cd()?, folder: folder.to_owned(), children: Vec::new() };
+        let mut argo = Self {
+            programs: cluster::argo_cd()?,
+            folder: folder.to_owned(),
+            kubeconfig: cluster.kubeconfig(),
+            children: Vec::new(),
+        };
         for name in ["home", "tmp"] {
             std::fs::create_dir_all(folder.join(name))?;
         }
@@ -99,6 +104,8 @@ impl ArgoCd {
         let run =
             run.arg(Path::new(programs.trim()).join("git-daemon")).args(["--export-all", "--reuseaddr"]);
         let run = run.arg(format!("--listen={LOOPBACK}")).arg(format!("--port={port}"));
+        // It starts itself again for each client.
+        let run = run.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", programs.trim()));
         self.spawn("git", run.arg(format!("--base-path={}", folder.display())).arg(folder))?;
         self.wait_for("git", &address)?;
         Ok(format!("git://{address}"))
@@ -114,6 +121,7 @@ impl ArgoCd {
             .env("ARGOCD_NAMESPACE", NAMESPACE)
             // It reaches the cluster by the kubeconfig, also what an Application calls the cluster it runs in.
             .env("ARGOCD_FAKE_IN_CLUSTER", "true")
+            .env("KUBECONFIG", &self.kubeconfig)
             .env("ARGOCD_GPG_ENABLED", "false")
             .env("ARGOCD_ASK_PASS_SOCK", self.folder.join("ask-pass.sock"))
             .env("HOME", self.folder.join("home"))
