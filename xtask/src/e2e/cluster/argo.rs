@@ -123,6 +123,7 @@ impl ArgoCd {
             .env("ARGOCD_FAKE_IN_CLUSTER", "true")
             .env("KUBECONFIG", &self.kubeconfig)
             .env("ARGOCD_GPG_ENABLED", "false")
+            .env("ARGOCD_APPLICATION_CONTROLLER_PERSIST_RESOURCE_HEALTH", "true")
             .env("ARGOCD_ASK_PASS_SOCK", self.folder.join("ask-pass.sock"))
             .env("HOME", self.folder.join("home"))
             .env("TMPDIR", self.folder.join("tmp"))
