@@ -19,7 +19,7 @@ const LOOPBACK: &str = "127.0.0.1";
 /// How long a program may take to start.
 const START_LIMIT: Duration = Duration::from_mins(1);
 
-/// What its installation has besides the kinds of objects, with a short period of refreshes.
+/// What its installation has besides the kinds of objects.
 const OBJECTS: &str = r#"
 apiVersion: v1
 kind: Namespace
@@ -28,7 +28,6 @@ metadata: {name: argocd}
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: argocd-cm, namespace: argocd, labels: {app.kubernetes.io/part-of: argocd}}
-data: {timeout.reconciliation: 10s, timeout.reconciliation.jitter: 0s}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -123,6 +122,8 @@ impl ArgoCd {
             .env("ARGOCD_FAKE_IN_CLUSTER", "true")
             .env("KUBECONFIG", &self.kubeconfig)
             .env("ARGOCD_GPG_ENABLED", "false")
+            .env("ARGOCD_RECONCILIATION_TIMEOUT", "10s")
+            .env("ARGOCD_RECONCILIATION_JITTER", "0s")
             .env("ARGOCD_APPLICATION_CONTROLLER_PERSIST_RESOURCE_HEALTH", "true")
             .env("ARGOCD_ASK_PASS_SOCK", self.folder.join("ask-pass.sock"))
             .env("HOME", self.folder.join("home"))
