@@ -52,6 +52,10 @@ const SUITE_OF_ORAS: &str = "trixie";
 const SUITE_OF_GO: &str = "trixie";
 const PACKAGE_OF_GO: &str = "golang-go";
 
+/// The Debian suite and the package that Redis comes from.
+const SUITE_OF_REDIS: &str = "trixie";
+const PACKAGE_OF_REDIS: &str = "redis-server";
+
 /// The tool image's folder in the cache. Another number where the list of its packages changes.
 const TOOL_IMAGE: &str = "image-4";
 
@@ -91,6 +95,19 @@ pub(crate) fn clients() -> anyhow::Result<()> {
         return Ok(());
     }
     fetch("oras", SUITE_OF_ORAS, &folder)
+}
+
+/// A root file system with `redis-server`, in the cache folder.
+pub(crate) fn redis() -> anyhow::Result<PathBuf> {
+    let folder = workspace::cache()?.join("redis").join(SUITE_OF_REDIS);
+    fetch(PACKAGE_OF_REDIS, SUITE_OF_REDIS, &folder)?;
+    // What is only unpacked has no links to its libraries.
+    for name in ["lib", "lib64"] {
+        if folder.join("usr").join(name).is_dir() && !folder.join(name).exists() {
+            std::os::unix::fs::symlink(format!("usr/{name}"), folder.join(name))?;
+        }
+    }
+    Ok(folder)
 }
 
 /// The files of a package of Debian and of what it needs, in a folder, once.

@@ -19,8 +19,8 @@ use tokio::sync::watch;
 
 use crate::fault::Fault;
 use crate::names::{PIPELINE_OF, SERVER};
-use crate::pipeline_run::PipelineRun;
-use crate::settings::ClusterSettings;
+use crate::platform::Platform;
+use crate::settings::{Builder, ClusterSettings};
 use crate::task_run::TaskRun;
 use crate::vmi::Vmi;
 
@@ -42,8 +42,8 @@ pub(crate) struct Namespace {
 pub(crate) struct Cluster {
     jobs: Namespace,
     pub(crate) task_runs: Kind<TaskRun>,
-    /// If a Pipeline of the platform builds.
-    pub(crate) pipeline_runs: Option<Kind<PipelineRun>>,
+    /// If the platform builds.
+    pub(crate) platform: Option<Platform>,
     pub(crate) machines: Machines,
     client: Client,
 }
@@ -101,9 +101,16 @@ impl Cluster {
         };
         let namespace = &settings.namespace;
         let task_runs = Kind::watch("TaskRuns", (&client, namespace, &own), &sender, tasks);
-        let pipeline_runs = settings.build.as_ref().map(|_| {
+        let platform = settings.build.as_ref().map(|build| {
             let own = format!("{PIPELINE_OF}={server}");
-            Kind::watch("PipelineRuns", (&client, namespace, &own), &sender, tasks)
+            let within = (&client, namespace.as_str(), own.as_str());
+            match build.by {
+                Builder::Pipeline => Platform::Pipeline(Kind::watch("PipelineRuns", within, &sender, tasks)),
+                Builder::Strategy => Platform::Strategy {
+                    builds: Kind::watch("Builds", within, &sender, tasks),
+                    runs: Kind::watch("BuildRuns", within, &sender, tasks),
+                },
+            }
         });
         let jobs = within(namespace);
         let machines = if has_machines {
@@ -115,7 +122,7 @@ impl Cluster {
         } else {
             Machines { namespace: jobs.clone(), vmis: Kind::none(&client, namespace) }
         };
-        Self { jobs, task_runs, pipeline_runs, machines, client }
+        Self { jobs, task_runs, platform, machines, client }
     }
 
     /// Why the cluster does not answer at present.

@@ -1,4 +1,4 @@
-//! Kinds of objects that `k8s-openapi` does not have: those of Tekton and KubeVirt.
+//! Kinds of objects that `k8s-openapi` does not have: those of Tekton, Shipwright and KubeVirt.
 
 use std::borrow::Cow;
 
@@ -8,9 +8,6 @@ use kube::core::NamespaceResourceScope;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The version of all of these kinds.
-const VERSION: &str = "v1";
-
 /// A namespaced kind, named by the type of its status.
 pub trait CustomKind {
     /// The API group.
@@ -19,6 +16,8 @@ pub trait CustomKind {
     const KIND: &'static str;
     /// The name of its objects in paths.
     const PLURAL: &'static str;
+    /// The version.
+    const VERSION: &'static str = "v1";
 }
 
 /// An object with the status `S`.
@@ -43,7 +42,7 @@ pub struct Custom<S> {
 impl<S: CustomKind> Custom<S> {
     /// One to create.
     pub(crate) fn new(metadata: ObjectMeta, spec: Value) -> Self {
-        let api_version = format!("{}/{VERSION}", S::GROUP);
+        let api_version = format!("{}/{}", S::GROUP, S::VERSION);
         Self { api_version, kind: S::KIND.to_owned(), metadata, spec, status: None }
     }
 }
@@ -61,7 +60,7 @@ impl<S: CustomKind> Resource for Custom<S> {
     }
 
     fn version((): &()) -> Cow<'_, str> {
-        VERSION.into()
+        S::VERSION.into()
     }
 
     fn plural((): &()) -> Cow<'_, str> {

@@ -21,11 +21,12 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::claims::{Claim, Claims};
-use crate::cluster::{Cluster, Kind};
+use crate::cluster::Cluster;
 use crate::export::export;
 use crate::fault::Fault;
 use crate::job::{Attempted, Job};
 use crate::names::{OrderId, Part, number_of};
+use crate::platform::Platform;
 use crate::probe;
 use crate::segments;
 use crate::settings::{ClusterSettings, JobTools, Place};
@@ -125,8 +126,8 @@ impl Inner {
                 return self.cluster.machines.vmis.ready().await;
             }
             self.cluster.task_runs.ready().await?;
-            if let Some(kind) = &self.cluster.pipeline_runs {
-                kind.ready().await?;
+            if let (Part::Pipeline, Some(platform)) = (part, &self.cluster.platform) {
+                platform.ready().await?;
             }
             self.cluster.pods.ready().await
         };
@@ -145,8 +146,7 @@ impl Inner {
                 cluster.task_runs.all().iter().filter_map(|run| number_of(&**run, order, part)).collect()
             }
             Part::Pipeline => {
-                let runs = cluster.pipeline_runs.as_ref().map(Kind::all).unwrap_or_default();
-                runs.iter().filter_map(|run| number_of(&**run, order, part)).collect()
+                cluster.platform.as_ref().map(|platform| platform.numbers(order)).unwrap_or_default()
             }
             part if part.is_machine() => {
                 cluster.machines.vmis.all().iter().filter_map(|vmi| number_of(&**vmi, order, part)).collect()
@@ -183,8 +183,8 @@ impl Inner {
         }
         let pods = [name.clone(), format!("{name}-pod")];
         let removed = async {
-            if let (Part::Pipeline, Some(kind)) = (claim.attempt().part, &self.cluster.pipeline_runs) {
-                return kind.delete(&name, None).await;
+            if let (Part::Pipeline, Some(platform)) = (claim.attempt().part, &self.cluster.platform) {
+                return platform.delete(&name).await;
             }
             self.cluster.task_runs.delete(&name, None).await?;
             for pod in pods.iter().filter(|pod| self.cluster.pods.get(pod).is_some()) {
@@ -237,18 +237,18 @@ impl Inner {
         let pods = self.cluster.pods.all();
         let vmis = self.cluster.machines.vmis.all();
         let own = pods.iter().filter(|pod| pod.owner_references().is_empty());
-        let pipelines = self.cluster.pipeline_runs.as_ref();
-        let of_pipelines = pipelines.map(Kind::all).unwrap_or_default();
+        let platform = self.cluster.platform.as_ref();
+        let of_platform = platform.map(Platform::names).unwrap_or_default();
         let there: Vec<String> = runs
             .iter()
             .map(|run| run.name_any())
             .chain(own.map(|pod| pod.name_any()))
-            .chain(of_pipelines.iter().map(|run| run.name_any()))
+            .chain(of_platform.iter().cloned())
             .chain(vmis.iter().map(|vmi| vmi.name_any()))
             .collect();
         for name in self.claims.to_remove(&there) {
-            let removed = if let Some(kind) = pipelines.filter(|kind| kind.get(&name).is_some()) {
-                kind.delete(&name, None).await
+            let removed = if let Some(platform) = platform.filter(|_| of_platform.contains(&name)) {
+                platform.delete(&name).await
             } else if self.cluster.pods.get(&name).is_some() {
                 self.cluster.pods.delete(&name, Some(Duration::ZERO)).await
             } else if self.cluster.machines.vmis.get(&name).is_some() {
@@ -360,8 +360,8 @@ impl Inner {
         split.lanes(self, outcome, (begun, &events, &cancel)).await
     }
 
-    /// The part of a job that needs no machine. A Pipeline of the platform builds `containerfile` steps, if
-    /// the settings name one.
+    /// The part of a job that needs no machine. The platform builds `containerfile` steps, if the settings
+    /// name a builder.
     async fn job(
         &self,
         request: JobRequest,

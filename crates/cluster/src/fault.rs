@@ -40,7 +40,7 @@ impl Fault {
             (404, _) if !creates => Self::Missing,
             (404, _) => Self::Refused {
                 message: sentence(message),
-                hint: "install Tekton Pipelines (tekton.dev/v1), KubeVirt for virtual machines, and create the namespace",
+                hint: "install Tekton Pipelines (tekton.dev/v1), KubeVirt for virtual machines, Shipwright for its strategies, and create the namespace",
             },
             (403, _) if message.contains("exceeded quota") => Self::Quota(sentence(message)),
             (401, _) => Self::Credentials(sentence(message)),

@@ -30,11 +30,13 @@
 //! | `probe` | the versions of the programs in our image |
 //! | `job` | the attempts of a job |
 //! | [`executor`] | the port: admission, jobs, clean-up |
-//! | `segments` | the steps of a job between our programs and a Pipeline of the platform |
-//! | `platform_build`, [`pipeline_run`] | one step that such a Pipeline builds |
+//! | `segments` | the steps of a job between our programs and those of the platform |
+//! | `platform_build` | one step that the platform builds |
+//! | `platform`, [`pipeline_run`], [`build_run`] | its objects: a Pipeline's, or those of Shipwright |
 //! | `export` | the objects of a job, for people who create them by hand |
 //! | [`in_pod`] | the process in a job's Pod |
 
+pub mod build_run;
 mod claims;
 mod cluster;
 mod connect;
@@ -51,6 +53,7 @@ mod log;
 pub mod names;
 mod order;
 pub mod pipeline_run;
+mod platform;
 mod platform_build;
 mod probe;
 pub mod rights;
@@ -65,5 +68,5 @@ pub use connect::{ConnectError, connect};
 pub use executor::ClusterExecutor;
 pub use kube::Client;
 pub use settings::{
-    BuildPipeline, ClusterSettings, JobTools, Lanes, Machines, Place, Resources, kubernetes_lanes,
+    Builder, ClusterSettings, JobTools, Lanes, Machines, Place, PlatformBuild, Resources, kubernetes_lanes,
 };

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::custom::{Custom, CustomKind};
-use crate::names::{PIPELINE_OF, SERVER};
-use crate::settings::{BuildPipeline, ClusterSettings};
+use crate::settings::{ClusterSettings, PlatformBuild};
 use crate::task_run::{TaskRunCondition, TaskRunResult, WAITING};
 
 /// The result with the digest of what was built.
@@ -48,17 +47,12 @@ impl PipelineRun {
 
 /// The PipelineRun of a step. `metadata` is that of the attempt, `parameters` what the Pipeline is given.
 pub(crate) fn pipeline_run(
-    mut metadata: ObjectMeta,
+    metadata: ObjectMeta,
     parameters: &[(&str, String)],
     within: std::time::Duration,
-    (build, settings): (&BuildPipeline, &ClusterSettings),
+    (build, settings): (&PlatformBuild, &ClusterSettings),
 ) -> PipelineRun {
-    metadata.namespace = Some(settings.namespace.clone());
-    if let Some(labels) = &mut metadata.labels
-        && let Some(server) = labels.remove(SERVER)
-    {
-        labels.insert(PIPELINE_OF.to_owned(), server);
-    }
+    let metadata = ObjectMeta { namespace: Some(settings.namespace.clone()), ..metadata };
     let parameters: Vec<Value> =
         parameters.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
     let mut spec = json!({

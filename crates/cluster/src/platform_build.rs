@@ -1,12 +1,13 @@
-//! A `containerfile` step that a Pipeline of the platform builds: order in, digest out.
+//! A `containerfile` step that the platform builds, by a Pipeline or by a strategy of Shipwright: order in,
+//! digest out.
 //!
 //! ```text
-//! PipelineRun + Secret (order.json, Containerfile, context.tar, …) ══ their tasks ══▶ push by digest
-//!      └ result `digest` ─▶ checked against the registry: platform, layers of the base, labels ─▶ StepBuild
+//! PipelineRun or BuildRun + Secret (order.json, Containerfile, …) ══ their steps ══▶ push by digest
+//!      └ digest ─▶ checked against the registry: platform, layers of the base, labels ─▶ StepBuild
 //! ```
 //!
-//! What the Pipeline does is its owner's. Checked is what later steps and lanes build on; that the new layers
-//! are those of the Containerfile is not known (decision 0029).
+//! What they do is their owner's. Checked is what later steps and lanes build on; that the new layers are
+//! those of the Containerfile is not known (decisions 0029 and 0032).
 
 mod check;
 mod order;
@@ -18,25 +19,24 @@ use edgewright_model::outcome::{FailureKind, JobEvent, JobFailure, JobOutcome, P
 use edgewright_oci::Client;
 use edgewright_process::CancellationToken;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::claims::Claim;
-use crate::cluster::{Found, Kind};
+use crate::cluster::Found;
 use crate::executor::Inner;
 use crate::job::{Attempted, REMOVED, repeat, unless_cancelled};
 use crate::lane;
-use crate::names::{OrderId, Part, owner};
-use crate::pipeline_run::{DIGEST, PipelineRun, pipeline_run};
-use crate::settings::BuildPipeline;
+use crate::names::{OrderId, PIPELINE_OF, Part, SERVER};
+use crate::platform::{Platform, Progress, Wanted};
+use crate::settings::PlatformBuild;
 use crate::task_run::WAITING;
 
-/// Has the Pipeline build the only step of a request.
+/// Has the platform build the only step of a request.
 pub(crate) async fn run(
     inner: &Inner,
-    build: &BuildPipeline,
+    build: &PlatformBuild,
     request: JobRequest,
     (events, cancel): (&mpsc::Sender<JobEvent>, &CancellationToken),
 ) -> Result<JobOutcome, ExecutorError> {
@@ -70,7 +70,7 @@ impl<'a> Step<'a> {
 
 struct Building<'a> {
     inner: &'a Inner,
-    build: &'a BuildPipeline,
+    build: &'a PlatformBuild,
     request: &'a JobRequest,
     order: &'a JobOrder,
     step: Step<'a>,
@@ -88,29 +88,29 @@ impl Building<'_> {
     }
 
     async fn attempt(&self, claim: &Claim) -> Result<Attempted<JobOutcome>, ExecutorError> {
-        let Some(kind) = &self.inner.cluster.pipeline_runs else {
-            return Ok(Attempted::Again("PipelineRuns are not watched".to_owned()));
+        let Some(platform) = &self.inner.cluster.platform else {
+            return Ok(Attempted::Again("the objects of the platform are not watched".to_owned()));
         };
         let begun = Instant::now();
-        let _adopted = match self.start(kind, claim).await? {
+        let _adopted = match self.start(platform, claim).await? {
             Attempted::Done(adopted) => adopted,
             Attempted::Again(why) => return Ok(Attempted::Again(why)),
         };
-        let run = match self.ended(kind, &claim.attempt().name(), begun).await? {
-            Attempted::Done(run) => run,
-            Attempted::Again(why) => return Ok(Attempted::Again(why)),
-        };
-        let condition = run.succeeded().cloned().unwrap_or_default();
+        let Progress { condition, digest } =
+            match self.ended(platform, &claim.attempt().name(), begun).await? {
+                Attempted::Done(progress) => progress,
+                Attempted::Again(why) => return Ok(Attempted::Again(why)),
+            };
         if condition.status != "True" {
-            return Ok(judge(&self.build.name, &condition.reason, &condition.message));
+            return Ok(judge(self.build, &condition.reason, &condition.message));
         }
         let _ = self
             .events
-            .try_send(JobEvent::Phase { phase: Phase::Push, title: "the Pipeline's image".to_owned() });
-        let checked = match run.digest().map(str::parse::<Digest>) {
+            .try_send(JobEvent::Phase { phase: Phase::Push, title: "the platform's image".to_owned() });
+        let checked = match digest.map(|digest| digest.parse::<Digest>()) {
             Some(Ok(digest)) => self.check(digest).await?,
-            Some(Err(_)) => Err(format!("its result `{DIGEST}` is not a digest")),
-            None => Err(format!("it has no result `{DIGEST}`")),
+            Some(Err(_)) => Err("its result is not a digest".to_owned()),
+            None => Err("it has no result with the digest".to_owned()),
         };
         Ok(Attempted::Done(match checked {
             Ok((manifest, manifest_size, image_size)) => {
@@ -120,29 +120,54 @@ impl Building<'_> {
                     StepBuild { key, manifest, manifest_size, image_size, duration_ms, tools, kept: None };
                 JobOutcome { builds: vec![build], ..JobOutcome::empty() }
             }
-            Err(why) => failed(FailureKind::Infrastructure, &self.build.name, &why),
+            Err(why) => failed(FailureKind::Infrastructure, self.build, &why),
         }))
     }
 
-    /// Makes the PipelineRun and then its Secret, or finds those of an earlier process.
+    /// Makes the objects, or finds those of an earlier process: the owner, its Secret, and what starts then.
     async fn start(
         &self,
-        kind: &Kind<PipelineRun>,
+        platform: &Platform,
         claim: &Claim,
     ) -> Result<Attempted<Option<JobCredential>>, ExecutorError> {
         let (inner, settings) = (self.inner, &self.inner.settings);
-        let meta = claim.attempt().meta(&settings.server, self.request);
-        let within = self.request.within.get();
-        let wanted = pipeline_run(meta, &self.parameters(), within, (self.build, settings));
-        let created =
-            inner.patiently("create the PipelineRun", self.events, || Box::pin(kind.create(&wanted)));
-        let (found, is_new) = created.await?;
-        if found.metadata.deletion_timestamp.is_some() {
-            return Ok(Attempted::Again("an earlier PipelineRun of this name is being removed".to_owned()));
+        let kind = self.build.by.run_kind();
+        let mut metadata = claim.attempt().meta(&settings.server, self.request);
+        if let Some(labels) = &mut metadata.labels
+            && let Some(server) = labels.remove(SERVER)
+        {
+            labels.insert(PIPELINE_OF.to_owned(), server);
         }
-        let name = found.name_any();
-        let line = format!("[PipelineRun {name} in namespace {}]", settings.namespace);
+        let within = self.request.within.get();
+        let wanted = Wanted { metadata, parameters: self.parameters(), within };
+        let by = (self.build, settings);
+        let doing = format!("create the {kind}");
+        let created = inner.patiently(&doing, self.events, || Box::pin(platform.create(&wanted, by)));
+        let (found, owner, is_new) = created.await?;
+        if found.deletion_timestamp.is_some() {
+            return Ok(Attempted::Again(format!("an earlier {kind} of this name is being removed")));
+        }
+        let name = owner.name.clone();
+        let line = format!("[{kind} {name} in namespace {}]", settings.namespace);
         let _ = self.events.try_send(JobEvent::Log { line });
+        let order = match self.send(&wanted, &owner, is_new).await? {
+            Attempted::Done(order) => order,
+            Attempted::Again(why) => return Ok(Attempted::Again(why)),
+        };
+        let begun =
+            inner.patiently(&doing, self.events, || Box::pin(platform.begin(&wanted, owner.clone(), by)));
+        begun.await?;
+        Ok(Attempted::Done(order))
+    }
+
+    /// Makes the Secret with the order, or takes the one of an earlier process.
+    async fn send(
+        &self,
+        wanted: &Wanted,
+        owner: &OwnerReference,
+        is_new: Found,
+    ) -> Result<Attempted<Option<JobCredential>>, ExecutorError> {
+        let (inner, name) = (self.inner, owner.name.clone());
         if is_new == Found::There {
             let secret =
                 inner.patiently("read the order", self.events, || Box::pin(inner.cluster.secret(&name)));
@@ -158,7 +183,7 @@ impl Building<'_> {
         let data = self.secret()?;
         let metadata = ObjectMeta {
             name: Some(name),
-            owner_references: Some(vec![owner(&found)]),
+            owner_references: Some(vec![owner.clone()]),
             labels: wanted.metadata.labels.clone(),
             ..ObjectMeta::default()
         };
@@ -172,31 +197,31 @@ impl Building<'_> {
         })
     }
 
-    /// Waits for the end of the PipelineRun, and shows what Tekton reports until then.
+    /// Waits for the end, and shows what the platform reports until then.
     async fn ended(
         &self,
-        kind: &Kind<PipelineRun>,
+        platform: &Platform,
         name: &str,
         begun: Instant,
-    ) -> Result<Attempted<PipelineRun>, ExecutorError> {
+    ) -> Result<Attempted<Progress>, ExecutorError> {
         let until = begun + self.request.within.get() + WAITING;
         let mut changes = self.inner.cluster.changes();
         let (mut seen, mut shown) = (false, String::new());
         loop {
             changes.mark_unchanged();
-            match kind.get(name) {
+            match platform.progress(name) {
                 None if seen => return Ok(Attempted::Again(REMOVED.to_owned())),
                 None => {}
-                Some(run) => {
+                Some(progress) => {
                     seen = true;
-                    let condition = run.succeeded().cloned().unwrap_or_default();
+                    let condition = &progress.condition;
                     if !condition.message.is_empty() && condition.message != shown {
                         let _ =
                             self.events.try_send(JobEvent::Log { line: format!("[{}]", condition.message) });
                         shown.clone_from(&condition.message);
                     }
                     if matches!(condition.status.as_str(), "True" | "False") {
-                        return Ok(Attempted::Done((*run).clone()));
+                        return Ok(Attempted::Done(progress));
                     }
                 }
             }
@@ -215,28 +240,31 @@ impl Building<'_> {
     }
 }
 
-/// What a PipelineRun that did not succeed means.
-fn judge(pipeline: &str, reason: &str, message: &str) -> Attempted<JobOutcome> {
+/// What a PipelineRun or a BuildRun that did not succeed means.
+fn judge(build: &PlatformBuild, reason: &str, message: &str) -> Attempted<JobOutcome> {
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     match reason {
-        "Cancelled" | "CancelledRunFinally" | "StoppedRunFinally" => {
-            Attempted::Again("the PipelineRun was cancelled by another client".to_owned())
+        "Cancelled" | "CancelledRunFinally" | "StoppedRunFinally" | "BuildRunCanceled" => {
+            Attempted::Again(format!("the {} was cancelled by another client", build.by.run_kind()))
         }
-        // A task of it failed, which building again does not change.
-        "Failed" => Attempted::Done(failed(FailureKind::Image, pipeline, &message)),
+        // The node's end, and not the step's.
+        "PodEvicted" | "TaskRunIsMissing" => Attempted::Again(format!("{reason}: {message}")),
+        // A task or a step of it failed, which building again does not change.
+        "Failed" | "StepFailed" => Attempted::Done(failed(FailureKind::Image, build, &message)),
         reason => {
             let why = format!("{reason}: {message}");
-            Attempted::Done(failed(FailureKind::Infrastructure, pipeline, &why))
+            Attempted::Done(failed(FailureKind::Infrastructure, build, &why))
         }
     }
 }
 
-fn failed(kind: FailureKind, pipeline: &str, why: &str) -> JobOutcome {
+fn failed(kind: FailureKind, build: &PlatformBuild, why: &str) -> JobOutcome {
+    let (builder, run) = (build.by.kind(), build.by.run_kind());
     let failure = JobFailure {
         kind,
         phase: Phase::Build,
-        message: format!("the Pipeline `{pipeline}` did not build the image: {why}"),
-        hint: Some("see the PipelineRun that the job's log names".to_owned()),
+        message: format!("the {builder} `{}` did not build the image: {why}", build.name),
+        hint: Some(format!("see the {run} that the job's log names")),
         output: Vec::new(),
     };
     JobOutcome { failure: Some(failure), ..JobOutcome::empty() }
@@ -249,16 +277,24 @@ fn platform(message: String, hint: Option<&str>) -> ExecutorError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Builder;
 
     #[test]
     fn only_a_task_that_failed_is_the_images_fault() {
-        let kind = |reason| match judge("build", reason, "Tasks Completed: 1 (Failed: 1)") {
+        let (name, revision) = ("build".to_owned(), "1".to_owned());
+        let build = PlatformBuild { by: Builder::Strategy, name, revision, service_account: None };
+        let kind = |reason| match judge(&build, reason, "Tasks Completed: 1 (Failed: 1)") {
             Attempted::Done(outcome) => Some(outcome.failure.unwrap().kind),
             Attempted::Again(_) => None,
         };
         assert_eq!(kind("Failed"), Some(FailureKind::Image));
+        assert_eq!(kind("StepFailed"), Some(FailureKind::Image), "Tekton 1.12 through Shipwright 0.19");
         assert_eq!(kind("PipelineRunTimeout"), Some(FailureKind::Infrastructure));
         assert_eq!(kind("CouldntGetPipeline"), Some(FailureKind::Infrastructure));
-        assert_eq!(kind("Cancelled"), None);
+        assert_eq!(kind("ClusterBuildStrategyNotFound"), Some(FailureKind::Infrastructure));
+        assert_eq!(kind("StepOutOfMemory"), Some(FailureKind::Infrastructure));
+        for reason in ["Cancelled", "BuildRunCanceled", "PodEvicted"] {
+            assert_eq!(kind(reason), None, "{reason}");
+        }
     }
 }

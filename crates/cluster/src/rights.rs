@@ -8,8 +8,9 @@ use kube::{Api, Client};
 
 use crate::cluster::within;
 use crate::fault::Fault;
+use crate::settings::Builder;
 use crate::task_run::API_VERSION;
-use crate::vmi;
+use crate::{build_run, vmi};
 
 /// A kind of objects, and what the server does with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,32 @@ pub const MACHINE_RIGHTS: [Right; 4] = [
     },
 ];
 
+/// The right in the namespace of jobs, if a Pipeline of the platform builds. The Role in
+/// `docs/how-to/use-in-tekton-pipelines.md` has it.
+pub const PIPELINE_RIGHTS: [Right; 1] = [Right {
+    group: "tekton.dev",
+    resource: "pipelineruns",
+    verbs: &["create", "get", "list", "watch", "delete"],
+    reason: "One for each step that the Pipeline builds.",
+}];
+
+/// The rights in the namespace of jobs, if a strategy of Shipwright builds. The Role in
+/// `docs/how-to/use-in-tekton-pipelines.md` has these.
+pub const STRATEGY_RIGHTS: [Right; 2] = [
+    Right {
+        group: "shipwright.io",
+        resource: "builds",
+        verbs: &["create", "get", "list", "watch", "delete"],
+        reason: "One for each step that the strategy builds; it owns the others.",
+    },
+    Right {
+        group: "shipwright.io",
+        resource: "buildruns",
+        verbs: &["create", "get", "list", "watch"],
+        reason: "The run of a Build.",
+    },
+];
+
 /// What a cluster offers to this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offer {
@@ -87,6 +114,17 @@ pub async fn examine(client: &Client, namespace: &str) -> Offer {
 /// Asks the API server: is there KubeVirt, and may we do what virtual machines need? Nothing is changed.
 pub async fn examine_machines(client: &Client, namespace: &str) -> Offer {
     examine_rights(client, namespace, vmi::API_VERSION, &MACHINE_RIGHTS).await
+}
+
+/// Asks the API server: is there what the platform builds with, and may we do what that needs? Nothing is
+/// changed.
+pub async fn examine_builder(client: &Client, namespace: &str, by: Builder) -> Offer {
+    match by {
+        Builder::Pipeline => examine_rights(client, namespace, API_VERSION, &PIPELINE_RIGHTS).await,
+        Builder::Strategy => {
+            examine_rights(client, namespace, build_run::API_VERSION, &STRATEGY_RIGHTS).await
+        }
+    }
 }
 
 async fn examine_rights(client: &Client, namespace: &str, api: &'static str, rights: &[Right]) -> Offer {
@@ -165,6 +203,20 @@ mod tests {
                 let reason = if has_reasons { format!("# {}\n  ", right.reason) } else { String::new() };
                 let wanted = format!("{reason}{}\n", rule(&right));
                 assert!(text.contains(&wanted), "no rule\n{wanted}in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_roles_of_builders_have_these_rights_and_no_others() {
+        let page = read("docs/how-to/use-in-tekton-pipelines.md");
+        let titles = ["Build with a Pipeline of your own", "Build with a strategy of Shipwright"];
+        for (title, rights) in titles.into_iter().zip([&PIPELINE_RIGHTS[..], &STRATEGY_RIGHTS]) {
+            let (_, section) = page.split_once(&format!("\n## {title}\n")).unwrap();
+            let section = section.split("\n## ").next().unwrap();
+            assert_eq!(section.matches("apiGroups: [").count(), rights.len(), "{title}");
+            for right in rights {
+                assert!(section.contains(&rule(right)), "no rule {} in {title}", rule(right));
             }
         }
     }

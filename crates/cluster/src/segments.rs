@@ -1,8 +1,8 @@
 //! The steps of a job in segments: those that our own programs execute, and each `containerfile` step, which
-//! a Pipeline of the platform builds.
+//! the platform builds.
 //!
 //! ```text
-//! bootstrap, files ─▶ TaskRun ─digest─▶ containerfile ─▶ PipelineRun ─digest─▶ files, `static` ─▶ TaskRun
+//! bootstrap, files ─▶ TaskRun ─digest─▶ containerfile ─▶ the platform ─digest─▶ files, `static` ─▶ TaskRun
 //! ```
 
 use edgewright_job::ExecutorError;
@@ -16,20 +16,20 @@ use tokio::time::Instant;
 
 use crate::executor::Inner;
 use crate::platform_build;
-use crate::settings::BuildPipeline;
+use crate::settings::PlatformBuild;
 
 /// A part of a job.
 #[derive(Debug, Clone, PartialEq)]
 enum Segment {
-    /// Mirrors the base, so that a Pipeline finds it in our registry.
+    /// Mirrors the base, so that the platform finds it in our registry.
     Mirror(ImageTask),
     /// Our own programs.
     Own(ImageTask),
-    /// The Pipeline.
-    Pipeline(ImageTask),
+    /// The platform.
+    Platform(ImageTask),
 }
 
-/// Whether a job has a step that a Pipeline builds.
+/// Whether a job has a step that the platform builds.
 pub(crate) fn has_containerfile(request: &JobRequest) -> bool {
     matches!(&request.task, Task::Image(task) if task.steps.iter().any(is_containerfile))
 }
@@ -56,7 +56,7 @@ fn segments(task: &ImageTask) -> Vec<Segment> {
     }
     for steps in task.steps.chunk_by(|a, b| !is_containerfile(a) && !is_containerfile(b)) {
         let is_ours = steps.first().is_some_and(|step| !is_containerfile(step));
-        segments.push(if is_ours { Segment::Own(of(steps)) } else { Segment::Pipeline(of(steps)) });
+        segments.push(if is_ours { Segment::Own(of(steps)) } else { Segment::Platform(of(steps)) });
     }
     match segments.last_mut() {
         Some(Segment::Own(last)) => last.lanes.clone_from(&task.lanes),
@@ -71,7 +71,7 @@ fn segments(task: &ImageTask) -> Vec<Segment> {
 /// Runs the segments one after the other.
 pub(crate) async fn run(
     inner: &Inner,
-    build: &BuildPipeline,
+    build: &PlatformBuild,
     request: JobRequest,
     (events, cancel): (&mpsc::Sender<JobEvent>, &CancellationToken),
 ) -> Result<JobOutcome, ExecutorError> {
@@ -79,7 +79,7 @@ pub(crate) async fn run(
     let until = Instant::now() + request.within.get();
     let (mut outcome, mut base) = (JobOutcome::empty(), None);
     for segment in segments(task) {
-        let (Segment::Mirror(mut part) | Segment::Own(mut part) | Segment::Pipeline(mut part)) =
+        let (Segment::Mirror(mut part) | Segment::Own(mut part) | Segment::Platform(mut part)) =
             segment.clone();
         if let Some(manifest) = base.take() {
             part.base = Base::Manifest(manifest);
@@ -87,7 +87,7 @@ pub(crate) async fn run(
         let left = until.saturating_duration_since(Instant::now()).as_secs().max(1);
         let part = JobRequest { task: Task::Image(part), within: Span::from_secs(left), ..request.clone() };
         let done = match segment {
-            Segment::Pipeline(_) => platform_build::run(inner, build, part, (events, cancel)).await,
+            Segment::Platform(_) => platform_build::run(inner, build, part, (events, cancel)).await,
             _ => inner.own_job(part, events, cancel).await,
         };
         let done = match done {
@@ -154,16 +154,16 @@ mod tests {
             let show = |segment: Segment| match segment {
                 Segment::Mirror(_) => "mirror".to_owned(),
                 Segment::Own(task) => format!("own {} {}", task.steps.len(), task.lanes.len()),
-                Segment::Pipeline(task) => format!("pipeline {} {}", task.steps.len(), task.lanes.len()),
+                Segment::Platform(task) => format!("platform {} {}", task.steps.len(), task.lanes.len()),
             };
             segments(&task(kinds, base.clone())).into_iter().map(show).collect()
         };
         let lanes = task("f", Base::Scratch).lanes.len();
         let last = |steps: usize| format!("own {steps} {lanes}");
-        assert_eq!(shown("ffcf", &Base::Scratch), ["own 2 0".to_owned(), "pipeline 1 0".to_owned(), last(1)]);
+        assert_eq!(shown("ffcf", &Base::Scratch), ["own 2 0".to_owned(), "platform 1 0".to_owned(), last(1)]);
         assert_eq!(
             shown("cc", &external),
-            ["mirror".to_owned(), "pipeline 1 0".to_owned(), "pipeline 1 0".to_owned(), last(0)]
+            ["mirror".to_owned(), "platform 1 0".to_owned(), "platform 1 0".to_owned(), last(0)]
         );
         assert_eq!(shown("f", &external), [last(1)]);
     }

@@ -42,8 +42,8 @@ pub struct ClusterSettings {
     pub job: Resources,
     /// What an image under test asks for and may take.
     pub test: Resources,
-    /// The Pipeline of the platform that builds `containerfile` steps; none: our own programs do.
-    pub build: Option<BuildPipeline>,
+    /// What of the platform builds `containerfile` steps; none: our own programs do.
+    pub build: Option<PlatformBuild>,
     /// Where and with what virtual machines run.
     pub machines: Machines,
     /// The programs in our image that decide about the bytes of images.
@@ -79,22 +79,39 @@ pub enum JobTools {
     Printed(Vec<String>),
 }
 
-/// A Pipeline of the platform that builds `containerfile` steps.
+/// What of the platform builds `containerfile` steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuildPipeline {
-    /// The name of the Pipeline in the namespace of jobs.
+pub struct PlatformBuild {
+    /// The kind of builder.
+    pub by: Builder,
+    /// Its name.
     pub name: String,
     /// Its revision, which its owner counts up: images that an earlier one built are built again.
     pub revision: String,
-    /// The service account of its PipelineRuns; none: the default one.
+    /// The service account of its runs; none: the default one.
     pub service_account: Option<String>,
 }
 
-impl BuildPipeline {
-    /// The versions that decide about bytes, with this Pipeline as the builder of `containerfile` steps.
+/// A kind of builder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Builder {
+    /// A Pipeline of Tekton, in the namespace of jobs.
+    Pipeline,
+    /// A ClusterBuildStrategy of Shipwright.
+    Strategy,
+}
+
+impl PlatformBuild {
+    /// The versions that decide about bytes, with this builder of `containerfile` steps.
     pub(crate) fn in_place_of_buildah(&self, mut versions: ToolVersions) -> ToolVersions {
+        let Self { name, revision, .. } = self;
+        // No Pipeline has a name with a slash.
+        let builder = match self.by {
+            Builder::Pipeline => format!("{name}@{revision}"),
+            Builder::Strategy => format!("shipwright/{name}@{revision}"),
+        };
         versions.0.remove("buildah");
-        versions.0.insert(PIPELINE.to_owned(), format!("{}@{}", self.name, self.revision));
+        versions.0.insert(PIPELINE.to_owned(), builder);
         versions
     }
 }
@@ -188,6 +205,18 @@ pub(crate) mod tests {
             log: Arc::new(|_, _| {}),
             tasks: Tasks::new(),
         }
+    }
+
+    #[test]
+    fn a_pipeline_and_a_strategy_of_one_name_are_two_builders() {
+        let of = |by| {
+            let (name, revision) = ("hardened".to_owned(), "3".to_owned());
+            let build = PlatformBuild { by, name, revision, service_account: None };
+            let versions = ToolVersions::from_iter([("apt", "3.0.3"), ("buildah", "1.39.3")]);
+            build.in_place_of_buildah(versions).to_string()
+        };
+        assert_eq!(of(Builder::Pipeline), "apt 3.0.3, pipeline hardened@3");
+        assert_eq!(of(Builder::Strategy), "apt 3.0.3, pipeline shipwright/hardened@3");
     }
 
     #[test]

@@ -45,6 +45,16 @@ pub(crate) fn helm() -> anyhow::Result<std::path::PathBuf> {
     build::others::helm()
 }
 
+/// The folder with the programs of Argo CD.
+pub(crate) fn argo_cd() -> anyhow::Result<std::path::PathBuf> {
+    build::others::argo_cd()
+}
+
+/// The folder with the controller of Shipwright, and the definitions of its objects.
+pub(crate) fn shipwright() -> anyhow::Result<std::path::PathBuf> {
+    build::others::shipwright()
+}
+
 const USAGE: &str = "\
 A real Kubernetes with Tekton, and KubeVirt if asked for, as one node on this machine. Needs root or sudo.
 

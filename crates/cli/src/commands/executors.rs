@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use edgewright_cluster::{
-    BuildPipeline, ClusterExecutor, ClusterSettings, JobTools, Machines, Resources, kubernetes_lanes,
+    Builder, ClusterExecutor, ClusterSettings, JobTools, Machines, PlatformBuild, Resources, kubernetes_lanes,
 };
 use edgewright_job::{BuildSecrets, Executor, JobRegistry, LocalExecutor, LocalSettings, MixedExecutor};
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::spec::Lane;
 use edgewright_process::Tasks;
-use edgewright_server::settings::cluster::{ClusterTable, ClusterWork};
+use edgewright_server::settings::cluster::{ClusterBuilder, ClusterTable, ClusterWork};
 use edgewright_server::{FolderLock, Settings};
 
 use super::job::{RUNNER, local_jobs};
@@ -107,10 +107,12 @@ fn cluster_settings(
         pull_from: table.pull_from.clone(),
         job: resources(&table.job, Some(format!("{}Mi", memory_bytes >> 20))),
         test: resources(&table.test, table.test_memory_limit.clone()),
-        build: table.build.clone().map(|(name, revision, service_account)| BuildPipeline {
-            name,
-            revision,
-            service_account,
+        build: table.build.clone().map(|(builder, revision, service_account)| {
+            let (by, name) = match builder {
+                ClusterBuilder::Pipeline(name) => (Builder::Pipeline, name),
+                ClusterBuilder::Strategy(name) => (Builder::Strategy, name),
+            };
+            PlatformBuild { by, name, revision, service_account }
         }),
         machines: Machines { namespace: table.machine_namespace.clone(), cpu: table.machine_cpu.clone() },
         tools: JobTools::Printed(words(&[PROGRAM, "job", "tools"])),

@@ -22,7 +22,13 @@ const PODMAN: i32 = 125;
 const NOT_INVOKED: i32 = 126;
 const NOT_THERE: i32 = 127;
 
-/// Runs it in a container of the image, without network and read-only. `(limit, left)`: the time limits of
+/// What the kernel reports of this process.
+const STATUS: &str = "/proc/self/status";
+/// The bit of the right to configure networks, `CAP_NET_ADMIN`.
+const NET_ADMIN: u64 = 1 << 12;
+
+/// Runs it in a container of the image, read-only and without network: in a Pod, with the Pod's, as `RUN`
+/// lines. `(limit, left)`: the time limits of
 /// the program and of the pull.
 pub(super) async fn run(
     rootfs: &RootFs,
@@ -41,11 +47,13 @@ pub(super) async fn run(
         Err(error) => return Err(error.into()),
     };
     let image = life::pull(context, engine, manifest, left).await?;
+    let status = tokio::fs::read_to_string(STATUS).await.unwrap_or_default();
+    let network = if may_make_networks(&status) { "none" } else { "host" };
     let name = format!("edgewright-{}-lint", context.job);
     let label = format!("{JOB_LABEL}={}", context.job);
     let command = engine.podman(&context.processes).args(["run", "--rm", "--replace", "--pull=never"]);
     let command =
-        command.args(["--name", &name, "--label", &label, "--network", "none", "--http-proxy=false"]);
+        command.args(["--name", &name, "--label", &label, "--network", network, "--http-proxy=false"]);
     let command = command.args(["--read-only", "--systemd=false", "--log-driver", "none"]);
     let command = command.args(["--pids-limit", PROCESSES, "--security-opt", "label=disable"]);
     let command = command.args(["--entrypoint", "/usr/bin/bootc", &image, "container", "lint"]);
@@ -67,6 +75,16 @@ pub(super) async fn run(
         }
         Err(error) => Err(LaneFault::infrastructure("cannot run `bootc container lint`", &error)),
     }
+}
+
+/// Whether podman can make a network of its own, whose loopback it has to start. Root needs the right to
+/// configure networks for that; podman of another user has it in its user namespace.
+fn may_make_networks(status: &str) -> bool {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    let is_root = field("Uid:").split_whitespace().nth(1) == Some("0");
+    // What cannot be read is no reason to share a network.
+    let rights = u64::from_str_radix(field("CapEff:").trim(), 16).unwrap_or(u64::MAX);
+    !is_root || rights & NET_ADMIN != 0
 }
 
 fn judge(finished: &Finished, lines: &[String]) -> Result<Finding, LaneFault> {
@@ -114,6 +132,22 @@ mod tests {
     use super::super::rootfs::testing::rootfs;
     use super::*;
     use crate::PodmanHost;
+
+    #[test]
+    fn only_root_without_the_right_shares_a_network() {
+        let status = |user: u32, rights: &str| {
+            format!("Name:\tx\nUid:\t1000\t{user}\t0\t0\nCapPrm:\t00\nCapEff:\t{rights}\n")
+        };
+        // The rights of a Pod with SYS_ADMIN, with NET_ADMIN as well, and of a user.
+        for (status, may) in [
+            (status(0, "00000000a82425fb"), false),
+            (status(0, "00000000a82435fb"), true),
+            (status(1000, "0000000000000000"), true),
+            (String::new(), true),
+        ] {
+            assert_eq!(may_make_networks(&status), may, "{status}");
+        }
+    }
 
     #[tokio::test]
     async fn a_host_without_podman_skips_it_with_the_reason() {

@@ -98,9 +98,11 @@ described! {
         /// The Pipeline, in the namespace of jobs, that builds `containerfile` steps in place of our own
         /// programs.
         pub build_pipeline: Option<String> { Restart, default: "none", example: "\"hardened-build\"" }
-        /// The revision of that Pipeline. What an earlier one has built is built again.
+        /// The ClusterBuildStrategy of Shipwright that builds them instead; not with `build_pipeline`.
+        pub build_strategy: Option<String> { Restart, default: "none", example: "\"hardened-build\"" }
+        /// The revision of that Pipeline or strategy. What an earlier one has built is built again.
         pub build_revision: Option<String> { Restart, default: DEFAULT_REVISION, example: "\"2026-11\"" }
-        /// The service account of its PipelineRuns.
+        /// The service account of its PipelineRuns or BuildRuns.
         pub build_account: Option<String> { Restart, default: "`default` of the namespace", example: "\"pipeline\"" }
         /// Processors that a job reserves, as a Kubernetes quantity.
         pub job_cpu: Option<String> { Restart, default: JOB[0], example: "\"500m\"" }
@@ -140,14 +142,23 @@ pub struct ClusterTable {
     pub service_account: Option<String>,
     /// Secrets to pull with.
     pub pull_secrets: Vec<String>,
-    /// Name, revision and service account of the Pipeline that builds `containerfile` steps.
-    pub build: Option<(String, String, Option<String>)>,
+    /// What of the platform builds `containerfile` steps, with its revision and its service account.
+    pub build: Option<(ClusterBuilder, String, Option<String>)>,
     /// Processors and memory of a job.
     pub job: [String; 2],
     /// Processors and memory of an image under test.
     pub test: [String; 2],
     /// The memory limit of an image under test.
     pub test_memory_limit: Option<String>,
+}
+
+/// What of the platform builds `containerfile` steps, by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterBuilder {
+    /// A Pipeline of Tekton.
+    Pipeline(String),
+    /// A ClusterBuildStrategy of Shipwright.
+    Strategy(String),
 }
 
 impl ClusterOptions {
@@ -189,7 +200,14 @@ impl ClusterOptions {
             }
         }
         let revision = or(self.build_revision, DEFAULT_REVISION);
-        let build = self.build_pipeline.map(|name| (name, revision, self.build_account));
+        let builder = match (self.build_pipeline, self.build_strategy) {
+            (Some(_), Some(_)) => {
+                return fault("`build_pipeline` and `build_strategy` are both set: remove one".to_owned());
+            }
+            (Some(name), None) => Some(ClusterBuilder::Pipeline(name)),
+            (None, name) => name.map(ClusterBuilder::Strategy),
+        };
+        let build = builder.map(|builder| (builder, revision, self.build_account));
         let mut runs = self.runs.unwrap_or_else(|| vec![ClusterWork::Jobs, ClusterWork::Container]);
         runs.sort_unstable();
         runs.dedup();
@@ -246,6 +264,9 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!((found.pull_from.as_str(), found.runs), ("r:5000", vec![ClusterWork::Container]));
+        let found = table(&with("pull_from = \"r\"\nbuild_strategy = \"b\""), None).unwrap().unwrap();
+        let builder = ClusterBuilder::Strategy("b".to_owned());
+        assert_eq!(found.build, Some((builder, DEFAULT_REVISION.to_owned(), None)));
         for (text, part) in [
             ("namespace = \"x\"".to_owned(), "need `image`"),
             ("image = \"r/edgewright:1\"".to_owned(), "needs a digest"),
@@ -254,6 +275,7 @@ mod tests {
             (with("pull_from = \"r\"\nmachine_namespace = \"a/b\""), "`machine_namespace` is `a/b`"),
             (with("pull_from = \"r\"\nname = \"-\""), "`name` is `-`"),
             (with("runs = [\"external\"]"), "unknown variant"),
+            (with("pull_from = \"r\"\nbuild_pipeline = \"a\"\nbuild_strategy = \"b\""), "are both set"),
         ] {
             let error = table(&text, None).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

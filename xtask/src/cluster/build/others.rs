@@ -1,4 +1,4 @@
-//! What tests of an installation need besides a cluster: kinds of objects that it has not, and Helm.
+//! What scenarios need besides a cluster: kinds of objects that it has not, Helm, Argo CD, and Shipwright.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +27,12 @@ const CRDS: [(&str, &str); 6] = [
 ];
 /// The package of Helm.
 const HELM: &str = "helm.sh/helm/v3/cmd/helm";
+/// The module of Shipwright, its controller, and the folder with definitions of its objects.
+const SHIPWRIGHT: [&str; 3] =
+    ["github.com/shipwright-io/build", "cmd/shipwright-build-controller", "deploy/crds"];
+/// The packages of Argo CD and of the program by which it renders, and how the programs are called.
+const ARGO_CD: [(&str, &str); 2] =
+    [("github.com/argoproj/argo-cd/v3/cmd", "argocd"), ("sigs.k8s.io/kustomize/kustomize/v5", "kustomize")];
 
 /// The folder with definitions of OpenShift, of volume snapshots, of the Prometheus operator, and of Argo CD.
 pub(in crate::cluster) fn crds() -> anyhow::Result<PathBuf> {
@@ -62,6 +68,54 @@ pub(in crate::cluster) fn helm() -> anyhow::Result<PathBuf> {
         })
     })?;
     Ok(part.file("helm"))
+}
+
+/// The folder with the programs `argocd` and `kustomize`.
+pub(in crate::cluster) fn argo_cd() -> anyhow::Result<PathBuf> {
+    let module = programs("argo-cd");
+    let words: Vec<&str> = ARGO_CD.iter().flat_map(|(package, name)| [*package, *name]).collect();
+    let hash = version::hash(&[&[GO], words.as_slice()].concat(), &[&module])?;
+    let part = Part::new("argo-cd", "Argo CD".to_owned(), hash, Duration::from_mins(9))?;
+    make(&part, |go, folder| {
+        for (package, name) in ARGO_CD {
+            go.build(&Build {
+                what: name,
+                module: &module,
+                packages: &[package],
+                output: folder.join(name).display().to_string(),
+                flags: &[],
+                link: String::new(),
+                has_c: false,
+            })?;
+        }
+        Ok(())
+    })?;
+    Ok(part.file(""))
+}
+
+/// The folder with the program `shipwright-build-controller`, and the definitions of its objects.
+pub(in crate::cluster) fn shipwright() -> anyhow::Result<PathBuf> {
+    let module = programs("shipwright");
+    let hash = version::hash(&[&[GO], &SHIPWRIGHT[..]].concat(), &[&module])?;
+    let part = Part::new("shipwright", "Shipwright".to_owned(), hash, Duration::from_mins(5))?;
+    let [name, program, definitions] = SHIPWRIGHT;
+    make(&part, |go, folder| {
+        go.build(&Build {
+            what: "Shipwright",
+            module: &module,
+            packages: &[&format!("{name}/{program}")],
+            output: folder.join("shipwright-build-controller").display().to_string(),
+            flags: &[],
+            link: String::new(),
+            has_c: false,
+        })?;
+        for entry in std::fs::read_dir(go.download(&module, name)?.join(definitions))? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), folder.join(entry.file_name()))?;
+        }
+        Ok(())
+    })?;
+    Ok(part.file(""))
 }
 
 fn make(part: &Part, fill: impl FnOnce(&Go, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {

@@ -10,12 +10,14 @@
 //! Each scenario has sites of its own, so that one that fails does not hide the others. Several run at once;
 //! those that disturb the whole cluster run alone, after all others.
 
+mod argo;
 mod base;
 mod listener;
 pub(crate) mod options;
 mod scenarios;
 pub(crate) mod server;
 pub(crate) mod settings;
+mod shipwright;
 pub(crate) mod site;
 pub(crate) mod stage;
 mod turns;

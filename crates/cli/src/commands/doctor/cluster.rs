@@ -2,10 +2,11 @@
 //! virtual machines are the jobs' own.
 
 use edgewright_api::documents::{DoctorCheck, DoctorReport, DoctorState};
+use edgewright_cluster::Builder;
 use edgewright_cluster::rights::{self, Offer};
 use edgewright_model::error::Chain;
 use edgewright_server::Settings;
-use edgewright_server::settings::cluster::{ClusterTable, ClusterWork};
+use edgewright_server::settings::cluster::{ClusterBuilder, ClusterTable, ClusterWork};
 
 use super::{disk, gap, good, programs};
 use crate::args::{Global, ServeArgs};
@@ -34,6 +35,14 @@ async fn cluster(table: &ClusterTable) -> Vec<DoctorCheck> {
     };
     let jobs = rights::examine(&client, &table.namespace).await;
     let mut checks = vec![check("cluster", &jobs, ("Tekton", &table.namespace))];
+    if let Some((builder, ..)) = &table.build {
+        let (by, service) = match builder {
+            ClusterBuilder::Pipeline(_) => (Builder::Pipeline, "Pipelines"),
+            ClusterBuilder::Strategy(_) => (Builder::Strategy, "Shipwright"),
+        };
+        let builds = rights::examine_builder(&client, &table.namespace, by).await;
+        checks.push(check("builds", &builds, (service, &table.namespace)));
+    }
     if table.runs.iter().any(|work| work.needs_machines()) {
         let machines = rights::examine_machines(&client, &table.machine_namespace).await;
         checks.push(check("machines", &machines, ("KubeVirt", &table.machine_namespace)));

@@ -5,7 +5,7 @@
 //! read, not run.
 
 mod openshift;
-mod place;
+pub(super) mod place;
 mod volumes;
 
 use std::time::Duration;

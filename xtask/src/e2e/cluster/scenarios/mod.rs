@@ -1,5 +1,6 @@
 //! The table of scenarios.
 
+mod argocd;
 mod chart;
 mod conformance;
 mod devices;
@@ -7,10 +8,12 @@ mod ended;
 mod install;
 mod killed;
 mod limits;
+mod lint;
 mod machines;
 mod pipelines;
 mod release;
 mod rights;
+mod shipwright;
 mod view;
 
 use anyhow::bail;
@@ -77,6 +80,10 @@ static SCENARIOS: &[Scenario] = &[
         needs: Needs::Request,
         ..Scenario::new("trigger", "an event starts another project's Pipeline", pipelines::trigger)
     },
+    Scenario {
+        needs: Needs::Request,
+        ..Scenario::new("shipwright", "a strategy of Shipwright builds a step", shipwright::shipwright)
+    },
     Scenario::new("external", "the verdict of another project's Pipeline", pipelines::external),
     Scenario::new("conformance", "the conformance suite of executors", conformance::conformance),
     Scenario::new("late-image", "an image that nodes cannot pull at first", limits::late_image),
@@ -90,6 +97,7 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("cancelled", "a run is cancelled while a step runs", ended::cancelled),
     Scenario::new("memory", "a step takes more memory than a job may", ended::memory),
     Scenario::new("quota", "a full namespace: the job waits until there is room", limits::quota),
+    Scenario::new("bootc-lint", "the image's own bootc checks it in the Pod of a job", lint::lint),
     Scenario::new("failing-check", "a check that fails: no release", release::failing_check),
     Scenario::new("crashing-init", "an image whose init ends at once", release::crashing_init),
     Scenario::new("device", "devices update themselves in virtual machines, and come back", devices::device)
@@ -107,6 +115,9 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("machine-panic", "an image whose kernel panics", machines::panicking).with_kubevirt(),
     Scenario::new("api-server", "the API server is killed while a step runs", killed::api_server).alone(),
     Scenario::new("chart", "the chart has the objects of the overlays", chart::chart).alone().on_request(),
+    Scenario::new("argocd", "Argo CD installs deploy/ by commits, and ends it", argocd::argocd)
+        .alone()
+        .on_request(),
 ];
 
 /// Prints all.

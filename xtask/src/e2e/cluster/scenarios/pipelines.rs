@@ -1,6 +1,6 @@
 //! Edgewright in Pipelines of other projects, and their Pipelines in runs of Edgewright.
 
-mod team;
+pub(super) mod team;
 
 use std::time::Duration;
 
@@ -183,6 +183,12 @@ pub(super) fn trigger(stage: &Stage<'_>) -> anyhow::Result<()> {
     site.end()
 }
 
+/// The Role, with its binding, for a kind of objects by which the platform builds.
+pub(super) fn role_of_how_to(kind: &str) -> anyhow::Result<String> {
+    let page = std::fs::read_to_string(workspace::root().join(HOW_TO))?;
+    yaml_block(&page, &format!("resources: [{kind}"))
+}
+
 /// The YAML block of a page that has a text.
 fn yaml_block(page: &str, wanted: &str) -> anyhow::Result<String> {
     let mut blocks = page.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
@@ -237,8 +243,7 @@ pub(super) fn platform_build(stage: &Stage<'_>) -> anyhow::Result<()> {
     let path = site.folder.join("platform-build.yaml");
     std::fs::write(&path, with_image(&pipeline, &stage.world.image))?;
     site.kubectl(&["apply", "--server-side", "--filename", &path.display().to_string()])?;
-    let page = std::fs::read_to_string(workspace::root().join(HOW_TO))?;
-    let role = yaml_block(&page, "kind: Role\n")?;
+    let role = role_of_how_to("pipelineruns")?;
     site.apply("role.yaml", &role.replace("edgewright-jobs", &site.namespace))?;
     let commit = site.commit("version 1")?;
     let run = site.passed(&commit, RUN_LIMIT)?;

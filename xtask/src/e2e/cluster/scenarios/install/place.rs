@@ -15,9 +15,9 @@ use crate::e2e::cluster::world::{World, copy, source_folder};
 use crate::workspace;
 
 /// The namespace of the server.
-pub(super) const SERVER: &str = "edgewright";
+pub(in crate::e2e::cluster::scenarios) const SERVER: &str = "edgewright";
 /// The namespace of jobs.
-pub(super) const JOBS: &str = "edgewright-jobs";
+pub(in crate::e2e::cluster::scenarios) const JOBS: &str = "edgewright-jobs";
 /// The host of the installation, for nodes.
 const HOST: &str = "install.edgewright.internal";
 /// The image of `restore.yaml`, and of the example.
@@ -25,7 +25,7 @@ const EXAMPLE_IMAGE: &str = "registry.example.org/edgewright";
 /// Its digest there.
 const EXAMPLE_DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 /// The source, on the server's volume: it has no network to this host's files.
-pub(super) const SOURCE: &str = "e2e-source.git";
+pub(in crate::e2e::cluster::scenarios) const SOURCE: &str = "e2e-source.git";
 /// A copy of it: a server follows no repository twice.
 const SECOND: &str = "e2e-second.git";
 
@@ -45,21 +45,21 @@ patches:
 "#;
 
 /// An installation.
-pub(super) struct Place<'w> {
-    pub(super) world: &'w World,
+pub(in crate::e2e::cluster::scenarios) struct Place<'w> {
+    pub(in crate::e2e::cluster::scenarios) world: &'w World,
     /// All files of the test.
-    pub(super) folder: PathBuf,
+    pub(in crate::e2e::cluster::scenarios) folder: PathBuf,
     /// The server's image, by digest.
-    pub(super) image: String,
+    pub(in crate::e2e::cluster::scenarios) image: String,
     /// The server's settings.
-    pub(super) settings: String,
+    pub(in crate::e2e::cluster::scenarios) settings: String,
     /// The volume of the server's data.
-    pub(super) volume: &'static str,
+    pub(in crate::e2e::cluster::scenarios) volume: &'static str,
 }
 
 impl<'w> Place<'w> {
     /// Lays out the files: `deploy/` as it is, and what the test changes.
-    pub(super) fn new(stage: &Stage<'w>) -> anyhow::Result<Self> {
+    pub(in crate::e2e::cluster::scenarios) fn new(stage: &Stage<'w>) -> anyhow::Result<Self> {
         let world = stage.world;
         let folder = world.place.root.join(stage.name);
         copy(&workspace::root().join("deploy"), &folder.join("deploy"))?;
@@ -82,7 +82,7 @@ impl<'w> Place<'w> {
     }
 
     /// Removes what an earlier test left, and prepares the volume.
-    pub(super) fn remove(&self) -> anyhow::Result<()> {
+    pub(in crate::e2e::cluster::scenarios) fn remove(&self) -> anyhow::Result<()> {
         self.kubectl(&["delete", "namespace", SERVER, JOBS, "--ignore-not-found", ROLLOUT])?;
         self.clear()?;
         let data = self.make_volume(self.volume)?;
@@ -95,7 +95,7 @@ impl<'w> Place<'w> {
     }
 
     /// The files of the installation as they are now.
-    pub(super) fn write(&self) -> anyhow::Result<PathBuf> {
+    pub(in crate::e2e::cluster::scenarios) fn write(&self) -> anyhow::Result<PathBuf> {
         let example = self.folder.join("deploy/examples/kustomize");
         let original = workspace::root().join("deploy/examples/kustomize/kustomization.yaml");
         let text = std::fs::read_to_string(original)?;
@@ -107,7 +107,7 @@ impl<'w> Place<'w> {
     }
 
     /// Applies them. The Service's address is that of the host for nodes.
-    pub(super) fn apply(&self) -> anyhow::Result<()> {
+    pub(in crate::e2e::cluster::scenarios) fn apply(&self) -> anyhow::Result<()> {
         let folder = self.write()?;
         self.apply_folder(&folder, &[])?;
         let service = ["service", "edgewright", "--namespace", SERVER];
@@ -119,57 +119,66 @@ impl<'w> Place<'w> {
         self.server(&annotate).map(drop)
     }
 
-    pub(super) fn apply_folder(&self, folder: &Path, more: &[&str]) -> anyhow::Result<()> {
+    pub(in crate::e2e::cluster::scenarios) fn apply_folder(
+        &self,
+        folder: &Path,
+        more: &[&str],
+    ) -> anyhow::Result<()> {
         let apply = ["apply", "--server-side", "--force-conflicts", "--kustomize"];
         self.world.cluster.command().args(apply).arg(folder).args(more).output().map(drop)
     }
 
     /// Removes them.
-    pub(super) fn delete(&self) -> anyhow::Result<()> {
+    pub(in crate::e2e::cluster::scenarios) fn delete(&self) -> anyhow::Result<()> {
         let delete = ["delete", "--ignore-not-found", ROLLOUT, "--kustomize"];
         self.world.cluster.command().args(delete).arg(self.write()?).output().map(drop)
     }
 
     /// Waits for the rollout.
-    pub(super) fn rollout(&self) -> anyhow::Result<()> {
+    pub(in crate::e2e::cluster::scenarios) fn rollout(&self) -> anyhow::Result<()> {
         let status = self.server(&["rollout", "status", "deployment/edgewright", ROLLOUT]);
         status.map(drop).with_context(|| self.situation())
     }
 
     /// `kubectl` as administrator.
-    pub(super) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    pub(in crate::e2e::cluster::scenarios) fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         self.world.cluster.kubectl(arguments)
     }
 
     /// The same, in the server's namespace.
-    pub(super) fn server(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    pub(in crate::e2e::cluster::scenarios) fn server(&self, arguments: &[&str]) -> anyhow::Result<String> {
         self.kubectl(&[&["--namespace", SERVER], arguments].concat())
     }
 
     /// The same, in the namespace of jobs.
-    pub(super) fn jobs(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    pub(in crate::e2e::cluster::scenarios) fn jobs(&self, arguments: &[&str]) -> anyhow::Result<String> {
         self.kubectl(&[&["--namespace", JOBS], arguments].concat())
     }
 
     /// A command in the server's Pod.
-    pub(super) fn in_server(&self, command: &[&str]) -> anyhow::Result<String> {
+    pub(in crate::e2e::cluster::scenarios) fn in_server(&self, command: &[&str]) -> anyhow::Result<String> {
         self.server(&[&["exec", "deployment/edgewright", "--"], command].concat())
     }
 
     /// What the server answers, through its Service.
-    pub(super) fn ask(&self, path: &str) -> anyhow::Result<String> {
+    pub(in crate::e2e::cluster::scenarios) fn ask(&self, path: &str) -> anyhow::Result<String> {
         let proxy = format!("/api/v1/namespaces/{SERVER}/services/edgewright:http/proxy/{path}");
         self.kubectl(&["get", "--raw", &proxy])
     }
 
     /// A document of the server; null while it does not answer.
-    pub(super) fn document(&self, path: &str) -> anyhow::Result<Value> {
+    pub(in crate::e2e::cluster::scenarios) fn document(&self, path: &str) -> anyhow::Result<Value> {
         let Ok(text) = self.ask(path) else { return Ok(Value::Null) };
         serde_json::from_str(&text).with_context(|| format!("{path} is no JSON: {text}"))
     }
 
     /// Whether the server's account may do this.
-    pub(super) fn may(&self, verb: &str, resource: &str, namespace: &str) -> anyhow::Result<bool> {
+    pub(in crate::e2e::cluster::scenarios) fn may(
+        &self,
+        verb: &str,
+        resource: &str,
+        namespace: &str,
+    ) -> anyhow::Result<bool> {
         let account = format!("system:serviceaccount:{SERVER}:edgewright");
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let ask = self.world.cluster.command().args(["auth", "can-i", verb, resource]);
@@ -178,7 +187,7 @@ impl<'w> Place<'w> {
     }
 
     /// The server's Pod: its identity, and how often its container was restarted.
-    pub(super) fn pod(&self) -> anyhow::Result<(String, String)> {
+    pub(in crate::e2e::cluster::scenarios) fn pod(&self) -> anyhow::Result<(String, String)> {
         let path = "jsonpath={.items[0].metadata.uid} {.items[0].status.containerStatuses[0].restartCount}";
         let seen = self.server(&["get", "pods", "--output", path])?;
         let (uid, restarts) = seen.split_once(' ').context("the server has a Pod")?;
@@ -186,19 +195,23 @@ impl<'w> Place<'w> {
     }
 
     /// Writes a file of the source.
-    pub(super) fn write_source(&self, file: &str, content: &str) -> anyhow::Result<()> {
+    pub(in crate::e2e::cluster::scenarios) fn write_source(
+        &self,
+        file: &str,
+        content: &str,
+    ) -> anyhow::Result<()> {
         Ok(std::fs::write(self.folder.join("source").join(file), content)?)
     }
 
     /// Makes another source of the first one. Where the server finds it.
-    pub(super) fn copy_source(&self) -> anyhow::Result<String> {
+    pub(in crate::e2e::cluster::scenarios) fn copy_source(&self) -> anyhow::Result<String> {
         let (data, _) = self.world.cluster.volume(self.volume);
         Run::as_root("cp")?.arg("-a").arg(data.join(SOURCE)).arg(data.join(SECOND)).run()?;
         Ok(format!("/var/lib/edgewright/{SECOND}"))
     }
 
     /// Commits the source, and pushes it. Gives the commit.
-    pub(super) fn commit(&self, message: &str) -> anyhow::Result<String> {
+    pub(in crate::e2e::cluster::scenarios) fn commit(&self, message: &str) -> anyhow::Result<String> {
         let source = self.folder.join("source");
         let commit = Source::open(&source).commit(message)?;
         let (data, _) = self.world.cluster.volume(self.volume);
@@ -212,7 +225,7 @@ impl<'w> Place<'w> {
     }
 
     /// The digest of the newest release's application.
-    pub(super) fn digest(&self) -> anyhow::Result<String> {
+    pub(in crate::e2e::cluster::scenarios) fn digest(&self) -> anyhow::Result<String> {
         let releases = self.document("api/v1/releases")?;
         let entries = releases[0]["entries"].as_array().into_iter().flatten();
         let app = entries.into_iter().find(|entry| entry["variant"] == "app");
@@ -221,7 +234,7 @@ impl<'w> Place<'w> {
     }
 
     /// What is there, for errors.
-    pub(super) fn situation(&self) -> String {
+    pub(in crate::e2e::cluster::scenarios) fn situation(&self) -> String {
         let all = |namespace| {
             self.kubectl(&["--namespace", namespace, "get", "all,taskruns,pvc", "--output", "wide"])
                 .unwrap_or_default()

@@ -14,7 +14,10 @@ const OWNER: &str = "65532:65532";
 const VOLUME: &str = r#"
 apiVersion: v1
 kind: PersistentVolume
-metadata: {name: VOLUME}
+metadata:
+  name: VOLUME
+  # As that of a driver, it is no part of the installation: Argo CD waits for the end of what it deletes.
+  annotations: {argocd.argoproj.io/sync-options: "Prune=false,Delete=false"}
 spec:
   accessModes: [ReadWriteOnce]
   capacity: {storage: 80Gi}
@@ -39,7 +42,7 @@ patches:
 
 impl Place<'_> {
     /// Removes the volumes.
-    pub(super) fn clear(&self) -> anyhow::Result<()> {
+    pub(in crate::e2e::cluster::scenarios) fn clear(&self) -> anyhow::Result<()> {
         for name in ["install-data", "install-snapshot", "install-restored"] {
             self.kubectl(&["delete", "persistentvolume", name, "--ignore-not-found", ROLLOUT])?;
             let (folder, _) = self.world.cluster.volume(name);

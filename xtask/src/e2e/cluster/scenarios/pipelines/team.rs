@@ -177,7 +177,7 @@ impl<'a> Team<'a> {
     }
 }
 
-pub(super) fn with_image(yaml: &str, image: &str) -> String {
+pub(in crate::e2e::cluster::scenarios) fn with_image(yaml: &str, image: &str) -> String {
     let [tagged, bare] = IMAGES;
     yaml.replace(tagged, image).replace(bare, &format!("image: {image}\n"))
 }
