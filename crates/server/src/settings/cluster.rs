@@ -86,6 +86,9 @@ described! {
         pub service_account: Option<String> { Restart, default: "`default` of the namespace", example: "\"edgewright-job\"" }
         /// Secrets of the namespace with which nodes pull our image, and images under test.
         pub pull_secrets: Option<Vec<String>> { Restart, default: "none", example: "[\"edgewright-pull\"]" }
+        /// Folder of nodes (`hostPath`) in which base images stay from one job to the next, apart for each trust
+        /// domain. Without it, each job pulls the base that it builds on.
+        pub node_cache: Option<String> { Restart, default: "none", range: "absolute path", example: "\"/var/cache/edgewright\"" }
         /// The Pipeline, in the namespace of jobs, that builds `containerfile` steps in place of our own
         /// programs.
         pub build_pipeline: Option<String> { Restart, default: "none", example: "\"hardened-build\"" }
@@ -131,6 +134,8 @@ pub struct ClusterTable {
     pub service_account: Option<String>,
     /// Secrets to pull with.
     pub pull_secrets: Vec<String>,
+    /// The folder of nodes that keeps base images.
+    pub node_cache: Option<String>,
     /// Name, revision and service account of the Pipeline that builds `containerfile` steps.
     pub build: Option<(String, String, Option<String>)>,
     /// Processors and memory of a job.
@@ -179,6 +184,11 @@ impl ClusterOptions {
                 ));
             }
         }
+        if let Some(folder) = self.node_cache.as_deref().filter(|folder| !is_cache(folder)) {
+            return fault(format!(
+                "`node_cache` is `{folder}`: use an absolute path below `/`, without `..`"
+            ));
+        }
         let revision = or(self.build_revision, DEFAULT_REVISION);
         let build = self.build_pipeline.map(|name| (name, revision, self.build_account));
         let mut runs = self.runs.unwrap_or_else(|| vec![ClusterWork::Jobs, ClusterWork::Container]);
@@ -196,12 +206,22 @@ impl ClusterOptions {
             pull_from,
             service_account: self.service_account,
             pull_secrets: self.pull_secrets.unwrap_or_default(),
+            node_cache: self.node_cache,
             build,
             job: [or(self.job_cpu, JOB[0]), or(self.job_memory, JOB[1])],
             test: [or(self.test_cpu, TEST[0]), or(self.test_memory, TEST[1])],
             test_memory_limit: self.test_memory_limit,
         }))
     }
+}
+
+/// Whether a text is a folder that nodes may keep files in.
+fn is_cache(folder: &str) -> bool {
+    use std::path::{Component, Path};
+    let mut parts = Path::new(folder).components();
+    parts.next() == Some(Component::RootDir)
+        && parts.clone().next().is_some()
+        && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// Whether a text is a label of RFC 1123, as names of namespaces are.
@@ -244,6 +264,9 @@ mod tests {
             (with("pull_from = \"r\"\nnamespace = \"Jobs\""), "`namespace` is `Jobs`"),
             (with("pull_from = \"r\"\nmachine_namespace = \"a/b\""), "`machine_namespace` is `a/b`"),
             (with("pull_from = \"r\"\nname = \"-\""), "`name` is `-`"),
+            (with("pull_from = \"r\"\nnode_cache = \"cache\""), "`node_cache` is `cache`"),
+            (with("pull_from = \"r\"\nnode_cache = \"/\""), "`node_cache` is `/`"),
+            (with("pull_from = \"r\"\nnode_cache = \"/var/../etc\""), "without `..`"),
             (with("runs = [\"external\"]"), "unknown variant"),
         ] {
             let error = table(&text, None).unwrap_err();
