@@ -50,8 +50,8 @@ pub(crate) struct Target<'a> {
     pub(crate) stage: &'a (dyn Fn() -> Option<Stage> + Send + Sync),
     /// The limit of its container.
     pub(crate) within: Duration,
-    /// Whether the end of the container is waited for when nothing more is expected of the log, unless what was
-    /// read is confirmed.
+    /// Whether the end of the container is waited for when nothing more is expected of the log, unless what
+    /// was read is confirmed.
     pub(crate) to_its_end: bool,
 }
 

@@ -1,8 +1,8 @@
 //! `bench cluster`: what a cluster costs.
 //!
-//! `overhead`: a job as a TaskRun and the same job in a sandbox of this host, interleaved with a TaskRun by
-//! hand that builds the same image; `tests`: eight images tested at once, and eight Pods with the same digests
-//! by `kubectl`, which boot and look at one file; requests to the API server for each of these jobs, by its
+//! `overhead`: a job as a TaskRun and the same job in a sandbox of this host, in turn with a TaskRun by hand
+//! that builds the same image; `tests`: eight images tested at once, and eight Pods with the same digests by
+//! `kubectl`, which boot and look at one file; requests to the API server for each of these jobs, by its
 //! audit log; `queue`: a run of 500 variants with eight jobs at once: how often a slot is free while variants
 //! wait, and the memory of the server. Its first 200 jobs count, or those of five minutes.
 //!

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use edgewright_job::{
@@ -164,7 +164,8 @@ pub(crate) async fn in_pod(args: &JobPodArgs, global: &Global) -> Result<End, Fa
     settings.bases.clone_from(&args.bases);
     if settings.engine.containers_conf.is_none() {
         // The image has settings for Pods: nothing is tried out.
-        settings.engine.containers_conf = Some(IMAGE_CONF.into()).filter(|file: &PathBuf| file.is_file());
+        let is_there = tokio::fs::try_exists(IMAGE_CONF).await.unwrap_or_default();
+        settings.engine.containers_conf = is_there.then(|| IMAGE_CONF.into());
     }
     let worker = JobWorker::new(settings);
     let results =

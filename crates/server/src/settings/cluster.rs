@@ -86,8 +86,8 @@ described! {
         pub service_account: Option<String> { Restart, default: "`default` of the namespace", example: "\"edgewright-job\"" }
         /// Secrets of the namespace with which nodes pull our image, and images under test.
         pub pull_secrets: Option<Vec<String>> { Restart, default: "none", example: "[\"edgewright-pull\"]" }
-        /// Folder of nodes (`hostPath`) in which base images stay from one job to the next, apart for each trust
-        /// domain. Without it, each job pulls the base that it builds on.
+        /// Folder of nodes (`hostPath`) in which base images stay from one job to the next, apart for each
+        /// trust domain. Without it, each job pulls the base that it builds on.
         pub node_cache: Option<String> { Restart, default: "none", range: "absolute path", example: "\"/var/cache/edgewright\"" }
         /// The Pipeline, in the namespace of jobs, that builds `containerfile` steps in place of our own
         /// programs.

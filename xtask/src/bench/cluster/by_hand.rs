@@ -1,8 +1,9 @@
 //! The same image by hand: a TaskRun with one step, in which buildah builds a Containerfile and pushes it.
 //!
-//! Its settings are the best that work on this node: overlay storage on the node's disk, which keeps the base
-//! and all layers from one build to the next; no script (Tekton would add a container that writes it), no
-//! clone (the Containerfile is a `ConfigMap`); `RUN` in a chroot, which is faster than a container.
+//! Its settings are the best that work on this node: overlay storage on the node's disk, which keeps the
+//! base, all layers, and what buildah knows of blobs in the registry, from one build to the next: it pulls
+//! and pushes only what is new; no script (Tekton would add a container that writes it), no clone (the
+//! Containerfile is a `ConfigMap`); `RUN` in a chroot, which is faster than a container.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ const LIMIT: Duration = Duration::from_mins(10);
 /// Where the node keeps its storage.
 const STORAGE: &str = "/var/lib/by-hand";
 /// The step's script. What it needs from the registry is there: nothing is asked for again.
-const BUILD: &str = "buildah='buildah --root /storage --runroot /run/by-hand --storage-driver overlay'; \
+const BUILD: &str = "buildah='buildah --storage-driver overlay'; \
     $buildah build --quiet --layers --isolation chroot --pull=missing --tls-verify=false \
     --build-arg BASE=\"$BASE\" --tag app /source && \
     $buildah push --quiet --tls-verify=false app \"docker://$TO\"";
@@ -83,7 +84,7 @@ fn task_run(world: &World, namespace: &str, name: &str) -> Value {
                     ],
                     "volumeMounts": [
                         { "name": "source", "mountPath": "/source", "readOnly": true },
-                        { "name": "storage", "mountPath": "/storage" },
+                        { "name": "storage", "mountPath": "/var/lib/containers" },
                     ],
                     "computeResources": { "requests": { "cpu": "100m", "memory": "256Mi" } },
                     "securityContext": {
