@@ -132,13 +132,8 @@ pub(crate) fn task_run(
     if attempt.part == Part::Machine {
         command.push("--machine".to_owned());
     }
-    let mut volumes = vec![json!({ "name": "work", "emptyDir": {} })];
-    let mut mounts = vec![json!({ "name": "work", "mountPath": WORK })];
-    if let Some(bases) = bases(attempt, request, settings) {
-        volumes.push(json!({ "name": "bases", "hostPath": { "path": bases, "type": "DirectoryOrCreate" } }));
-        mounts.push(json!({ "name": "bases", "mountPath": BASES }));
-        command.extend(["--bases".to_owned(), BASES.to_owned()]);
-    }
+    let (volumes, mounts, bases) = volumes(bases(attempt, request, settings));
+    command.extend(bases);
     for id in secrets {
         command.extend(["--secret".to_owned(), format!("{id}={ORDER_FOLDER}/{}", secret_key(id))]);
     }
@@ -178,6 +173,16 @@ pub(crate) fn task_run(
         spec["serviceAccountName"] = json!(account);
     }
     TaskRun::new(metadata, spec)
+}
+
+/// The volumes of a job, where they are mounted, and the arguments that name what need not be there.
+fn volumes(bases: Option<String>) -> (Vec<Value>, Vec<Value>, Vec<String>) {
+    let mut volumes = vec![json!({ "name": "work", "emptyDir": {} })];
+    let mut mounts = vec![json!({ "name": "work", "mountPath": WORK })];
+    let Some(bases) = bases else { return (volumes, mounts, Vec::new()) };
+    volumes.push(json!({ "name": "bases", "hostPath": { "path": bases, "type": "DirectoryOrCreate" } }));
+    mounts.push(json!({ "name": "bases", "mountPath": BASES }));
+    (volumes, mounts, vec!["--bases".to_owned(), BASES.to_owned()])
 }
 
 /// The folder of its node in which the base of a job stays. Trust domains share none: a job could change what

@@ -1,7 +1,7 @@
 //! `[cluster]`: a Kubernetes cluster that runs jobs and lanes.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use edgewright_model::spec::Lane;
 use serde::Deserialize;
@@ -184,11 +184,6 @@ impl ClusterOptions {
                 ));
             }
         }
-        if let Some(folder) = self.node_cache.as_deref().filter(|folder| !is_cache(folder)) {
-            return fault(format!(
-                "`node_cache` is `{folder}`: use an absolute path below `/`, without `..`"
-            ));
-        }
         let revision = or(self.build_revision, DEFAULT_REVISION);
         let build = self.build_pipeline.map(|name| (name, revision, self.build_account));
         let mut runs = self.runs.unwrap_or_else(|| vec![ClusterWork::Jobs, ClusterWork::Container]);
@@ -206,7 +201,7 @@ impl ClusterOptions {
             pull_from,
             service_account: self.service_account,
             pull_secrets: self.pull_secrets.unwrap_or_default(),
-            node_cache: self.node_cache,
+            node_cache: self.node_cache.map(cache).transpose()?,
             build,
             job: [or(self.job_cpu, JOB[0]), or(self.job_memory, JOB[1])],
             test: [or(self.test_cpu, TEST[0]), or(self.test_memory, TEST[1])],
@@ -215,13 +210,16 @@ impl ClusterOptions {
     }
 }
 
-/// Whether a text is a folder that nodes may keep files in.
-fn is_cache(folder: &str) -> bool {
-    use std::path::{Component, Path};
-    let mut parts = Path::new(folder).components();
-    parts.next() == Some(Component::RootDir)
-        && parts.clone().next().is_some()
-        && parts.all(|part| matches!(part, Component::Normal(_)))
+/// A folder that nodes may keep files in.
+fn cache(folder: String) -> Result<String, SettingsError> {
+    let mut parts = Path::new(&folder).components();
+    let is_absolute = parts.next() == Some(Component::RootDir);
+    if is_absolute && parts.clone().next().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+    {
+        return Ok(folder);
+    }
+    let reason = format!("`node_cache` is `{folder}`: use an absolute path below `/`, without `..`");
+    Err(SettingsError::Cluster { reason })
 }
 
 /// Whether a text is a label of RFC 1123, as names of namespaces are.
