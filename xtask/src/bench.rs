@@ -7,7 +7,7 @@ mod pipeline;
 mod report;
 mod vm;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use crate::command::Run;
 use crate::workspace;
@@ -21,7 +21,12 @@ const BENCHES: [Bench; 3] = [
         "commit to hosted image, against bench/pipeline/baseline.sh (about 30 minutes)",
         pipeline::run,
     ),
-    ("cluster", "jobs on Kubernetes: overhead, requests, queues, memory (about 15 minutes)", cluster::run),
+    (
+        "cluster",
+        "jobs on Kubernetes, against a Tekton task by hand: overhead, requests, queues, memory (about 20 \
+         minutes after a release build)",
+        cluster::all,
+    ),
     ("vm", "digest to a tested virtual machine, against bench/vm/baseline.sh (about 10 minutes)", vm::run),
 ];
 
@@ -40,8 +45,12 @@ pub(crate) fn sim(options: &[&str]) -> anyhow::Result<()> {
     run.args(["--out"]).arg(folder.join("sim.json")).args(options).inherit().run()
 }
 
-/// Runs one by its name.
-pub(crate) fn run(name: &str) -> anyhow::Result<()> {
+/// Runs one by its name, or some parts of it.
+pub(crate) fn run(name: &str, parts: &[&str]) -> anyhow::Result<()> {
+    if name == "cluster" && !parts.is_empty() {
+        return cluster::run(parts);
+    }
+    ensure!(parts.is_empty(), "the bench `{name}` has no parts: leave out `{}`", parts.join(" "));
     match BENCHES.iter().find(|(known, _, _)| *known == name) {
         Some((_, _, measure)) => measure(),
         None => bail!("unknown bench `{name}`: `cargo xtask bench` lists all"),

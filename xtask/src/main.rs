@@ -106,7 +106,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
             bench::list();
             Ok(())
         }
-        ["bench", name] => bench::run(name),
+        ["bench", name, parts @ ..] => bench::run(name, parts),
         [] | ["help" | "--help" | "-h", ..] => {
             println!("{USAGE}");
             Ok(())

@@ -28,8 +28,16 @@ pub(crate) trait Sink: Send {
     fn begin(&mut self);
     /// A line of it.
     fn line(&mut self, line: &str);
-    /// Whether nothing more is expected.
+    /// Whether it is known how the work in the container ended.
     fn is_done(&self) -> bool;
+    /// Whether nothing more of the log is expected.
+    fn is_read(&self) -> bool {
+        self.is_done()
+    }
+    /// Whether the end of the container would change nothing, even if it is waited for otherwise.
+    fn is_confirmed(&self) -> bool {
+        false
+    }
     /// It does not start: why, where that is known.
     fn waits(&mut self, wait: Option<&Wait>);
 }
@@ -42,7 +50,8 @@ pub(crate) struct Target<'a> {
     pub(crate) stage: &'a (dyn Fn() -> Option<Stage> + Send + Sync),
     /// The limit of its container.
     pub(crate) within: Duration,
-    /// Whether the end of the container is waited for when nothing more is expected of the log.
+    /// Whether the end of the container is waited for when nothing more is expected of the log, unless what
+    /// was read is confirmed.
     pub(crate) to_its_end: bool,
 }
 
@@ -133,7 +142,7 @@ async fn running(
         }
         failures += 1;
         let left = until.saturating_duration_since(Instant::now());
-        let patience = match (sink.is_done(), target.to_its_end) {
+        let patience = match (sink.is_done(), target.to_its_end && !sink.is_confirmed()) {
             (true, false) => return Followed::Done,
             (true, true) => ENDING,
             // The log ended, or the connection to it: the end of the container is seen soon, or not at all.
@@ -199,7 +208,7 @@ async fn read(
     while let Some(line) = lines.next().await {
         let line = line.map_err(|error| error.to_string())?;
         sink.line(&String::from_utf8_lossy(&line));
-        if sink.is_done() {
+        if sink.is_read() {
             break;
         }
     }

@@ -8,9 +8,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use edgewright_job::{ProcessError, Worker};
 use edgewright_model::Digest;
 use edgewright_model::frame::Framer;
+use edgewright_model::order::JobOrder;
 use edgewright_model::outcome::JobEvent;
 
 use crate::order::unpack;
+
+/// The beginning of the record after the outcome: the log is whole, and the results are written.
+pub(crate) const SEAL: &str = "sealed ";
+
+/// The record after an outcome. Only the job's process and its server know the token: what else writes to the
+/// log cannot confirm an outcome of its own.
+#[must_use]
+pub fn seal(token: &str, outcome: &Digest) -> String {
+    format!("{SEAL}{}", Digest::of(format!("{token}\n{outcome}\n{token}")))
+}
 
 /// The files that a job's process writes when it ends, which Tekton takes as results.
 #[derive(Debug, Clone, Copy)]
@@ -42,20 +53,27 @@ pub async fn serve_to(
 ) -> Result<(), ProcessError> {
     let packed = tokio::fs::read(order).await.map_err(ProcessError::Read)?;
     let mut line = unpack(&packed).map_err(ProcessError::Read)?;
+    let token = serde_json::from_slice(&line).ok().and_then(|order: JobOrder| order.registry.token);
     line.push(b'\n');
     // The input must not end: its end would cancel the job.
     let (held, open) = io::pipe().map_err(ProcessError::Read)?;
-    let last = Arc::new(Mutex::new(None));
-    let output = Frames { log, framer: Framer::default(), line: Vec::new(), last: Arc::clone(&last) };
+    let frames = Frames { log, framer: Framer::default(), line: Vec::new(), last: None };
+    let frames = Arc::new(Mutex::new(frames));
+    let output = Shared(Arc::clone(&frames));
     let served = edgewright_job::serve(io::Cursor::new(line).chain(held), output, worker, false).await;
     drop(open);
     served?;
-    let last: Option<String> = last.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let last = frames.lock().unwrap_or_else(PoisonError::into_inner).last.take();
     let last = last.ok_or_else(|| ProcessError::Write(io::ErrorKind::WriteZero.into()))?;
+    let report = Digest::of(&last);
     if let Some(file) = results.digest {
         tokio::fs::write(file, built(&last)).await.map_err(ProcessError::Write)?;
     }
-    tokio::fs::write(results.report, Digest::of(&last).to_string()).await.map_err(ProcessError::Write)
+    tokio::fs::write(results.report, report.to_string()).await.map_err(ProcessError::Write)?;
+    let Some(token) = token else { return Ok(()) };
+    // Who follows the log need not wait until the cluster has seen the end of this process.
+    let mut frames = frames.lock().unwrap_or_else(PoisonError::into_inner);
+    frames.record(&seal(&token, &report)).and_then(|()| frames.flush()).map_err(ProcessError::Write)
 }
 
 /// The digest of what the job of an outcome built.
@@ -70,7 +88,29 @@ struct Frames<W> {
     framer: Framer,
     line: Vec<u8>,
     /// The last line.
-    last: Arc<Mutex<Option<String>>>,
+    last: Option<String>,
+}
+
+impl<W: Write> Frames<W> {
+    fn record(&mut self, record: &str) -> io::Result<()> {
+        self.framer
+            .lines(record)
+            .iter()
+            .try_for_each(|frame| self.log.write_all(format!("{frame}\n").as_bytes()))
+    }
+}
+
+/// Frames that are written to after the job, too.
+struct Shared<W>(Arc<Mutex<Frames<W>>>);
+
+impl<W: Write> Write for Shared<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
 }
 
 impl<W: Write> Write for Frames<W> {
@@ -81,10 +121,8 @@ impl<W: Write> Write for Frames<W> {
                 self.line.pop();
                 let line = std::mem::take(&mut self.line);
                 let record = String::from_utf8(line).map_err(io::Error::other)?;
-                for frame in self.framer.lines(&record) {
-                    self.log.write_all(format!("{frame}\n").as_bytes())?;
-                }
-                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
+                self.record(&record)?;
+                self.last = Some(record);
             }
         }
         Ok(bytes.len())
@@ -109,7 +147,9 @@ mod tests {
     async fn the_outcome_is_the_last_record_and_its_digest_is_the_report() {
         let folder = tempfile::tempdir().unwrap();
         let [file, report, digest] = ["order", "report", "digest"].map(|name| folder.path().join(name));
-        let order = serde_json::to_vec(&image_order(1, "hmi").unwrap()).unwrap();
+        let mut order = image_order(1, "hmi").unwrap();
+        order.registry.token = Some("ewjob_x".to_owned());
+        let order = serde_json::to_vec(&order).unwrap();
         fs::write(&file, zstd::encode_all(&order[..], 1).unwrap()).unwrap();
         let (mut reader, writer) = io::pipe().unwrap();
         serve_to(
@@ -128,7 +168,9 @@ mod tests {
             _ => None,
         };
         let records: Vec<String> = log.lines().filter_map(record).collect();
-        let last = records.last().unwrap();
+        let [.., last, sealed] = &records[..] else { panic!("{records:?}") };
+        assert_eq!(*sealed, seal("ewjob_x", &Digest::of(last)));
+        assert_ne!(*sealed, seal("ewjob_y", &Digest::of(last)));
         let JobEvent::Outcome(outcome) = serde_json::from_str(last).unwrap() else { panic!("{last}") };
         let built = outcome.builds.last().unwrap().manifest.digest.to_string();
         assert_eq!(fs::read_to_string(digest).unwrap(), built);

@@ -112,7 +112,7 @@ impl Job<'_> {
 
     async fn attempt(&self, claim: &Claim) -> Result<Attempted<JobOutcome>, ExecutorError> {
         let name = claim.attempt().name();
-        let _adopted = match self.start(claim).await? {
+        let adopted = match self.start(claim).await? {
             Attempted::Done(adopted) => adopted,
             Attempted::Again(why) => return Ok(Attempted::Again(why)),
         };
@@ -124,7 +124,10 @@ impl Job<'_> {
             Some(stage::of_task_run(&run, pod.as_deref()))
         };
         let on_wait = |wait: Option<&stage::Wait>| self.inner.waits.note(&name, wait);
-        let mut log = JobLog::new(self.request.job, &self.inner.settings.log, self.events, &on_wait);
+        // An earlier process gave another token to what is found again: the end of that process is seen.
+        let token = self.order.registry.token.clone().filter(|_| adopted.is_none());
+        let log = JobLog::new(self.request.job, &self.inner.settings.log, self.events, &on_wait);
+        let mut log = log.confirmed_by(token);
         let within = self.request.within.get() + OVERTIME;
         let target = Target { container: CONTAINER, stage: &stage, within, to_its_end: true };
         let followed = follow(cluster, &target, &mut log).await;

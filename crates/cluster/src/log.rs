@@ -11,6 +11,7 @@ use edgewright_model::outcome::JobEvent;
 use tokio::sync::mpsc;
 
 use crate::follow::Sink;
+use crate::in_pod::{SEAL, seal};
 use crate::stage::Wait;
 
 /// How many of the last lines explain a job that ended without an outcome.
@@ -27,6 +28,10 @@ pub(crate) struct JobLog<'a> {
     pub(crate) heard: Heard,
     /// The digest of the last record, which is the report once the job is done.
     pub(crate) report: Option<Digest>,
+    /// The token that confirms a report; none: the end of the process does.
+    token: Option<String>,
+    /// Whether the process has confirmed its report, as the last thing that it did.
+    is_sealed: bool,
     pub(crate) tail: VecDeque<String>,
     /// How many lines of text were passed on, and how many of this reading.
     texts: (usize, usize),
@@ -49,11 +54,18 @@ impl<'a> JobLog<'a> {
             frames: Deframer::default(),
             heard: Heard::default(),
             report: None,
+            token: None,
+            is_sealed: false,
             tail: VecDeque::new(),
             texts: (0, 0),
             wait: None,
             on_wait,
         }
+    }
+
+    /// A report that this token confirms is enough to know how the job ended.
+    pub(crate) fn confirmed_by(self, token: Option<String>) -> Self {
+        Self { token, ..self }
     }
 
     fn text(&mut self, line: &str) {
@@ -78,6 +90,10 @@ impl Sink for JobLog<'_> {
 
     fn line(&mut self, line: &str) {
         match self.frames.line(line) {
+            LogLine::Record(record) if record.starts_with(SEAL) => {
+                let sealed = self.token.as_deref().zip(self.report.as_ref());
+                self.is_sealed = sealed.is_some_and(|(token, report)| seal(token, report) == record);
+            }
             LogLine::Record(record) => {
                 self.heard.line(&record, self.events);
                 self.report = self.heard.is_done().then(|| Digest::of(&record));
@@ -89,6 +105,15 @@ impl Sink for JobLog<'_> {
 
     fn is_done(&self) -> bool {
         self.heard.is_done()
+    }
+
+    fn is_read(&self) -> bool {
+        self.heard.is_done() && (self.is_sealed || self.token.is_none() || self.heard.has_failed())
+    }
+
+    /// A failure may be the cluster's: how its process ended shows that.
+    fn is_confirmed(&self) -> bool {
+        self.is_sealed && !self.heard.has_failed()
     }
 
     fn waits(&mut self, wait: Option<&Wait>) {
@@ -109,6 +134,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use edgewright_model::frame::Framer;
+    use edgewright_model::outcome::{FailureKind, JobFailure, JobOutcome, Phase};
 
     use super::*;
 
@@ -133,6 +159,41 @@ mod tests {
         assert_eq!(log.tail, ["a warning", "a warning"]);
         assert_eq!(events.try_recv().unwrap(), JobEvent::Log { line: "x".to_owned() });
         assert!(events.try_recv().is_err() && !log.is_done());
+    }
+
+    #[test]
+    fn a_success_is_confirmed_by_the_token_of_the_job() {
+        let (sender, _events) = mpsc::channel(8);
+        let sink: LogSink = Arc::new(|_, _| {});
+        let outcome = |failure| {
+            let outcome = JobOutcome { failure, ..JobOutcome::empty() };
+            serde_json::to_string(&JobEvent::Outcome(outcome)).unwrap()
+        };
+        let read = |records: &[&str]| {
+            let log = JobLog::new(JobId(uuid::Uuid::nil()), &sink, &sender, &|_| {});
+            let mut log = log.confirmed_by(Some("token".to_owned()));
+            let mut framer = Framer::default();
+            for frame in records.iter().flat_map(|record| framer.lines(record)) {
+                log.line(&frame);
+            }
+            (log.is_done(), log.is_read(), log.is_confirmed())
+        };
+        let good = outcome(None);
+        let sealed = |record: &str| seal("token", &Digest::of(record));
+        assert_eq!(read(&[&good]), (true, false, false));
+        assert_eq!(read(&[&good, &sealed(&good)]), (true, true, true));
+        for forged in [sealed("another"), seal("guess", &Digest::of(&good))] {
+            assert_eq!(read(&[&good, &forged]), (true, false, false));
+        }
+        // The cluster may have ended it: its end is waited for.
+        let bad = outcome(Some(JobFailure {
+            kind: FailureKind::Infrastructure,
+            phase: Phase::Build,
+            message: "it was cancelled".to_owned(),
+            hint: None,
+            output: Vec::new(),
+        }));
+        assert_eq!(read(&[&bad, &sealed(&bad)]), (true, true, false));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct ClusterSettings {
     pub service_account: Option<String>,
     /// Names of secrets with which nodes pull our image, and images under test.
     pub pull_secrets: Vec<String>,
+    /// The folder of nodes that keeps base images from one job to the next; none: each job pulls its base.
+    pub node_cache: Option<String>,
     /// The registry of images under test as nodes reach it, `HOST[:PORT]`.
     pub pull_from: String,
     /// What a job asks for and may take.
@@ -193,6 +195,7 @@ pub(crate) mod tests {
             runner: Digest::of("runner"),
             service_account: Some("edgewright-job".to_owned()),
             pull_secrets: vec!["pull".to_owned()],
+            node_cache: Some("/var/cache/edgewright".to_owned()),
             pull_from: "registry.example".to_owned(),
             job: resources("1Gi", "4Gi"),
             test: resources("256Mi", "1Gi"),

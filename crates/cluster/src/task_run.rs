@@ -16,6 +16,8 @@ pub const ORDER_FOLDER: &str = "/run/edgewright/order";
 pub const ORDER_KEY: &str = "order.json.zst";
 /// The work folder in a job's Pod.
 const WORK: &str = "/work";
+/// Where base images of earlier jobs are in a job's Pod.
+const BASES: &str = "/bases";
 /// The name of the only step; its container is `step-job`.
 const STEP: &str = "job";
 /// The container of the step.
@@ -130,6 +132,8 @@ pub(crate) fn task_run(
     if attempt.part == Part::Machine {
         command.push("--machine".to_owned());
     }
+    let (volumes, mounts, bases) = volumes(bases(attempt, request, settings));
+    command.extend(bases);
     for id in secrets {
         command.extend(["--secret".to_owned(), format!("{id}={ORDER_FOLDER}/{}", secret_key(id))]);
     }
@@ -148,13 +152,13 @@ pub(crate) fn task_run(
                 { "name": REPORT, "type": "string", "description": "The digest of the job's report." },
                 { "name": DIGEST, "type": "string", "description": "The digest of the image, if one was built." },
             ],
-            "volumes": [{ "name": "work", "emptyDir": {} }],
+            "volumes": volumes,
             "steps": [{
                 "name": STEP,
                 "image": settings.image,
                 "command": command,
                 "env": [{ "name": JOB_ENVIRONMENT, "value": request.job.to_string() }],
-                "volumeMounts": [{ "name": "work", "mountPath": WORK }],
+                "volumeMounts": mounts,
                 "computeResources": resources(&settings.job),
                 // Steps mount and change roots; what the runtime filters stays filtered.
                 "securityContext": {
@@ -169,6 +173,24 @@ pub(crate) fn task_run(
         spec["serviceAccountName"] = json!(account);
     }
     TaskRun::new(metadata, spec)
+}
+
+/// The volumes of a job, where they are mounted, and the arguments that name what need not be there.
+fn volumes(bases: Option<String>) -> (Vec<Value>, Vec<Value>, Vec<String>) {
+    let mut volumes = vec![json!({ "name": "work", "emptyDir": {} })];
+    let mut mounts = vec![json!({ "name": "work", "mountPath": WORK })];
+    let Some(bases) = bases else { return (volumes, mounts, Vec::new()) };
+    volumes.push(json!({ "name": "bases", "hostPath": { "path": bases, "type": "DirectoryOrCreate" } }));
+    mounts.push(json!({ "name": "bases", "mountPath": BASES }));
+    (volumes, mounts, vec!["--bases".to_owned(), BASES.to_owned()])
+}
+
+/// The folder of its node in which the base of a job stays. Trust domains share none: a job could change what
+/// another one builds on.
+fn bases(attempt: &Attempt, request: &JobRequest, settings: &ClusterSettings) -> Option<String> {
+    let ClusterSettings { node_cache, namespace, server, .. } = settings;
+    let folder = node_cache.as_ref().filter(|_| attempt.part == Part::Job)?;
+    Some(format!("{}/{namespace}/{server}/{}", folder.trim_end_matches('/'), request.domain.folder()))
 }
 
 /// The key of a build secret in the order's Secret: ids may have characters that keys have not.

@@ -152,6 +152,7 @@ impl World {
             runner: Digest::of("runner"),
             service_account: None,
             pull_secrets: Vec::new(),
+            node_cache: None,
             pull_from: self.described.pull.clone(),
             job: small.clone(),
             test: small,

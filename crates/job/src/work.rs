@@ -60,6 +60,8 @@ pub struct WorkSettings {
     /// Whether images are not built and tested, but become machines for KubeVirt: that of the order's base is
     /// pushed, and is the only build of the outcome.
     pub publishes_machines: bool,
+    /// Where bases of builds stay, if that is not the container storage of the work folder.
+    pub bases: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for WorkSettings {
@@ -231,6 +233,7 @@ mod tests {
             killed: Vec::new(),
             secrets: BTreeMap::new(),
             publishes_machines: false,
+            bases: None,
         })
     }
 

@@ -1,89 +1,73 @@
 //! `bench cluster`: what a cluster costs.
 //!
-//! (a) A job as a TaskRun and the same job in a sandbox of this host, interleaved; (b) eight images tested at
-//! once, and eight Pods with the same digests by `kubectl`, which boot and look at one file; (c) requests to
-//! the API server for each job of (b), by its audit log; (d) a run of 500 variants with eight jobs at once:
-//! how often a slot is free while variants wait, and the memory of the server. Its first 200 jobs count, or
-//! those of five minutes.
+//! `overhead`: a job as a TaskRun and the same job in a sandbox of this host, in turn with a TaskRun by hand
+//! that builds the same image; `tests`: eight images tested at once, and eight Pods with the same digests by
+//! `kubectl`, which boot and look at one file; requests to the API server for each of these jobs, by its
+//! audit log; `queue`: a run of 500 variants with eight jobs at once: how often a slot is free while variants
+//! wait, and the memory of the server. Its first 200 jobs count, or those of five minutes.
 //!
-//! The server is compiled without optimisation, so that what is ours in the numbers is an upper bound.
+//! The server and the program in our image are optimised, as they are shipped: so is what they are compared
+//! with.
 
+mod by_hand;
+mod overhead;
 mod pods;
 mod queue;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{bail, ensure};
 use serde_json::Value;
 
-use super::report::{self, Goal, median};
+use super::report::{self, Goal};
 use crate::demo::server::text;
+use crate::dist;
 use crate::e2e::cluster::options::Options;
 use crate::e2e::cluster::site::{ACCOUNT, Site};
 use crate::e2e::cluster::stage::Stage;
 use crate::e2e::cluster::world::World;
 
-/// Interleaved rounds of (a).
-const ROUNDS: usize = 5;
 /// Images that are tested at once.
 const AT_ONCE: usize = 8;
 /// How long a run may take.
 const RUN_LIMIT: Duration = Duration::from_mins(15);
 
-pub(super) fn run() -> anyhow::Result<()> {
-    let world = World::start("bench-cluster", "cluster-bench", &Options::default())?;
-    crate::e2e::cluster::ensure_base(&world)?;
-    let overhead = overhead(&world)?;
-    let (ratio, requests) = at_once(&world)?;
-    let queue::Queue { idle_share, server_mib } = queue::measure(&world)?;
-    report::write(
-        "cluster",
-        &[
-            Goal { name: "cluster.task_run_overhead_s", value: overhead, bound: 8.0 },
-            Goal { name: "cluster.eight_tests_ratio", value: ratio, bound: 1.5 },
-            Goal { name: "cluster.api_requests_per_job", value: requests, bound: 30.0 },
-            Goal { name: "cluster.idle_share", value: idle_share, bound: 0.02 },
-            // What a small Pod of the server has.
-            Goal { name: "cluster.server_500_open_mib", value: server_mib, bound: 256.0 },
-        ],
-    )
+/// A part: its name, and what it measures.
+type Part = (&'static str, fn(&World) -> anyhow::Result<Vec<Goal>>);
+
+const PARTS: [Part; 3] = [("overhead", overhead::measure), ("tests", at_once), ("queue", queue::measure)];
+
+/// All parts.
+pub(super) fn all() -> anyhow::Result<()> {
+    run(&[])
 }
 
-/// Seconds that a TaskRun takes longer than a sandbox of this host.
-fn overhead(world: &World) -> anyhow::Result<f64> {
-    let stage = Stage::only(world, "overhead");
-    let mut there = stage.site_named("there", |_| {})?;
-    let mut here = stage.site_named("here", |settings| settings.remove("cluster"))?;
-    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
-        let (at_cluster, at_host) = (build(&mut there, round)?, build(&mut here, round)?);
-        stage.progress(&format!("round {round}: TaskRun {at_cluster:.1} s, sandbox {at_host:.1} s"));
-        // The first one pulls images and makes storages.
-        if round > 0 {
-            theirs.push(at_cluster);
-            ours.push(at_host);
+/// Some parts; without names, all. `--dev` compiles without optimisation: to try a change of the bench.
+pub(super) fn run(words: &[&str]) -> anyhow::Result<()> {
+    let (options, names): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.starts_with('-'));
+    let is_dev = match options[..] {
+        [] => false,
+        ["--dev"] => true,
+        _ => bail!("unknown options of `bench cluster`: {}; the only one is --dev", options.join(" ")),
+    };
+    for name in &names {
+        let known = PARTS.map(|(known, _)| known);
+        ensure!(known.contains(name), "`bench cluster` has no part `{name}`; parts: {}", known.join(" "));
+    }
+    let compile = || dist::compile(is_dev);
+    let world = World::start_with("bench-cluster", "cluster-bench", &Options::default(), compile)?;
+    crate::e2e::cluster::ensure_base(&world)?;
+    let mut goals = Vec::new();
+    for (name, measure) in PARTS {
+        if names.is_empty() || names.contains(&name) {
+            goals.extend(measure(&world)?);
         }
     }
-    Ok(median(&theirs) - median(&ours))
-}
-
-/// Builds a changed image. The seconds of its job.
-fn build(site: &mut Site<'_>, round: usize) -> anyhow::Result<f64> {
-    let image = "from: base\nsteps:\n  - containerfile: service/Containerfile\ntest: none\n";
-    site.write("images/app/image.yaml", image)?;
-    site.write(
-        "images/app/service/Containerfile",
-        &format!("ARG BASE\nFROM ${{BASE}}\nRUN echo {round} >/round\n"),
-    )?;
-    let commit = site.commit(&format!("round {round}"))?;
-    let run = site.passed(&commit, RUN_LIMIT)?;
-    let nodes = run["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let app = nodes.iter().find(|node| text(&node["node"]) == "app").context("the run has no node app")?;
-    Ok(app["duration_ms"].as_f64().context("the node has no duration")? / 1000.0)
+    report::write("cluster", &goals)
 }
 
 /// Eight tests at once: the ratio to Pods by hand, and requests for each job.
-fn at_once(world: &World) -> anyhow::Result<(f64, f64)> {
+fn at_once(world: &World) -> anyhow::Result<Vec<Goal>> {
     let stage = Stage::only(world, "eight");
     let mut site = stage.site(|settings| {
         settings.set("cluster", "parallel", AT_ONCE);
@@ -106,7 +90,10 @@ fn at_once(world: &World) -> anyhow::Result<(f64, f64)> {
     site.settled()?;
     #[expect(clippy::cast_precision_loss, reason = "some hundred requests")]
     let requests = requests(&site)?.saturating_sub(before) as f64 / AT_ONCE as f64;
-    Ok((took / by_hand, requests))
+    Ok(vec![
+        Goal { name: "cluster.eight_tests_ratio", value: took / by_hand, bound: 1.5 },
+        Goal { name: "cluster.api_requests_per_job", value: requests, bound: 30.0 },
+    ])
 }
 
 /// Images that differ in one file, each tested by its boot and that file.

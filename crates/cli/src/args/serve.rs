@@ -65,6 +65,9 @@ pub(crate) struct JobPodArgs {
     /// Build secret and the file with its bytes; may be repeated
     #[arg(long, value_name = "ID=FILE")]
     pub(crate) secret: Vec<String>,
+    /// Folder of base images, shared with other jobs of its trust domain on this node
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bases: Option<PathBuf>,
     /// Make the order's image a machine for KubeVirt, and push that
     #[arg(long)]
     pub(crate) machine: bool,

@@ -104,6 +104,7 @@ fn cluster_settings(
         runner: Digest::of(RUNNER),
         service_account: table.service_account.clone(),
         pull_secrets: table.pull_secrets.clone(),
+        node_cache: table.node_cache.clone(),
         pull_from: table.pull_from.clone(),
         job: resources(&table.job, Some(format!("{}Mi", memory_bytes >> 20))),
         test: resources(&table.test, table.test_memory_limit.clone()),

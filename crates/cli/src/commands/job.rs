@@ -35,6 +35,9 @@ pub(super) const RUNNER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgew
 /// The static program that is brought into virtual machines, made by `build.rs`.
 const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/edgewright-guest"));
 
+/// The settings of podman and buildah in our own image.
+const IMAGE_CONF: &str = "/etc/containers/containers.conf";
+
 /// What is brought into virtual machines.
 pub(super) const fn vm_programs() -> edgewright_vm::machine::Programs {
     edgewright_vm::machine::Programs { guest: GUEST, checks: RUNNER }
@@ -153,11 +156,17 @@ pub(crate) async fn in_pod(args: &JobPodArgs, global: &Global) -> Result<End, Fa
     start_logging(global, "info")?;
     let secrets = read_secrets(&args.secret)?;
     let environment = Environment::read();
-    // The folder ends with the Pod: nothing is kept for a later job.
+    // The folder ends with the Pod: nothing but bases is kept for a later job.
     let mut settings =
         work_settings(&args.work, secrets, edgewright_server::DEFAULT_STORAGE_MIB, &environment);
     settings.in_sandbox = true;
     settings.publishes_machines = args.machine;
+    settings.bases.clone_from(&args.bases);
+    if settings.engine.containers_conf.is_none() {
+        // The image has settings for Pods: nothing is tried out.
+        let is_there = tokio::fs::try_exists(IMAGE_CONF).await.unwrap_or_default();
+        settings.engine.containers_conf = is_there.then(|| IMAGE_CONF.into());
+    }
     let worker = JobWorker::new(settings);
     let results =
         edgewright_cluster::in_pod::Results { report: &args.report, digest: args.digest.as_deref() };
@@ -221,6 +230,7 @@ fn work_settings(
         killed: Vec::new(),
         secrets,
         publishes_machines: false,
+        bases: None,
     }
 }
 

@@ -11,6 +11,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use edgewright_cluster::in_pod::seal;
 use edgewright_cluster::{ClusterExecutor, ClusterSettings, JobTools, Machines, Place, Resources};
 use edgewright_job::conformance::{self, admitted, image_request};
 use edgewright_job::{
@@ -61,6 +62,7 @@ impl Server {
             runner: Digest::of("runner"),
             service_account: None,
             pull_secrets: Vec::new(),
+            node_cache: None,
             pull_from: "registry".into(),
             job: small.clone(),
             test: small,
@@ -178,6 +180,31 @@ async fn a_job_takes_few_requests_and_its_objects_are_removed() {
     let again = server.run(request(2), &CancellationToken::new()).await;
     succeed(&fake, &task_run(&fake, 2).await, &[]);
     assert!(again.end().await.0.is_ok());
+}
+
+/// The kubelet never reports the end of the container. Time is simulated.
+#[tokio::test(start_paused = true)]
+async fn a_success_that_its_process_confirmed_is_returned_before_its_end_is_seen() {
+    for is_confirmed in [true, false] {
+        let fake = Fake::new();
+        let credentials = Arc::new(Adopting::default());
+        let registry = JobRegistry { url: "http://127.0.0.1:1".into(), credentials };
+        let server = Server::with(&fake, registry, |_| {});
+        let job = server.run(request(1), &CancellationToken::new()).await;
+        let name = task_run(&fake, 1).await;
+        let pod = tekton::start(&fake, &name);
+        let token = format!("token of {}", request(1).job);
+        let outcome = serde_json::to_string(&JobEvent::Outcome(JobOutcome::empty())).unwrap();
+        let mut framer = Framer::default();
+        let token = if is_confirmed { token } else { "a guess".to_owned() };
+        let begun = tokio::time::Instant::now();
+        let sealed = seal(&token, &Digest::of(&outcome));
+        fake.write(&pod, &[framer.lines(&outcome), framer.lines(&sealed)].concat());
+        fake.close(&pod);
+        let (outcome, _) = job.end().await;
+        assert!(outcome.unwrap().failure.is_none());
+        assert_eq!(begun.elapsed() < Duration::from_secs(30), is_confirmed, "{:?}", begun.elapsed());
+    }
 }
 
 #[derive(Debug, Clone, Default)]

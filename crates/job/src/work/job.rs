@@ -133,12 +133,13 @@ impl Job<'_> {
 
     fn build_context(&self) -> BuildContext {
         let containers = self.place.work.join("containers");
+        let bases = self.settings.bases.as_ref().unwrap_or(&containers);
         BuildContext {
             client: self.client.clone(),
             scratch: self.place.scratch.clone(),
             cache: self.place.work.join("cache"),
             indexes: self.indexes.clone(),
-            storage: containers.join("storage"),
+            storage: bases.join("storage"),
             runroot: edgewright_lab::runroot(&containers),
             process: self.processes(),
             auth: self.settings.auth.clone(),

@@ -1,7 +1,7 @@
 //! `[cluster]`: a Kubernetes cluster that runs jobs and lanes.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use edgewright_model::spec::Lane;
 use serde::Deserialize;
@@ -95,6 +95,9 @@ described! {
         pub service_account: Option<String> { Restart, default: "`default` of the namespace", example: "\"edgewright-job\"" }
         /// Secrets of the namespace with which nodes pull our image, and images under test.
         pub pull_secrets: Option<Vec<String>> { Restart, default: "none", example: "[\"edgewright-pull\"]" }
+        /// Folder of nodes (`hostPath`) in which base images stay from one job to the next, apart for each
+        /// trust domain. Without it, each job pulls the base that it builds on.
+        pub node_cache: Option<String> { Restart, default: "none", range: "absolute path", example: "\"/var/cache/edgewright\"" }
         /// The Pipeline, in the namespace of jobs, that builds `containerfile` steps in place of our own
         /// programs.
         pub build_pipeline: Option<String> { Restart, default: "none", example: "\"hardened-build\"" }
@@ -142,6 +145,8 @@ pub struct ClusterTable {
     pub service_account: Option<String>,
     /// Secrets to pull with.
     pub pull_secrets: Vec<String>,
+    /// The folder of nodes that keeps base images.
+    pub node_cache: Option<String>,
     /// What of the platform builds `containerfile` steps, with its revision and its service account.
     pub build: Option<(ClusterBuilder, String, Option<String>)>,
     /// Processors and memory of a job.
@@ -223,12 +228,25 @@ impl ClusterOptions {
             pull_from,
             service_account: self.service_account,
             pull_secrets: self.pull_secrets.unwrap_or_default(),
+            node_cache: self.node_cache.map(cache).transpose()?,
             build,
             job: [or(self.job_cpu, JOB[0]), or(self.job_memory, JOB[1])],
             test: [or(self.test_cpu, TEST[0]), or(self.test_memory, TEST[1])],
             test_memory_limit: self.test_memory_limit,
         }))
     }
+}
+
+/// A folder that nodes may keep files in.
+fn cache(folder: String) -> Result<String, SettingsError> {
+    let mut parts = Path::new(&folder).components();
+    let is_absolute = parts.next() == Some(Component::RootDir);
+    if is_absolute && parts.clone().next().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+    {
+        return Ok(folder);
+    }
+    let reason = format!("`node_cache` is `{folder}`: use an absolute path below `/`, without `..`");
+    Err(SettingsError::Cluster { reason })
 }
 
 /// Whether a text is a label of RFC 1123, as names of namespaces are.
@@ -274,6 +292,9 @@ mod tests {
             (with("pull_from = \"r\"\nnamespace = \"Jobs\""), "`namespace` is `Jobs`"),
             (with("pull_from = \"r\"\nmachine_namespace = \"a/b\""), "`machine_namespace` is `a/b`"),
             (with("pull_from = \"r\"\nname = \"-\""), "`name` is `-`"),
+            (with("pull_from = \"r\"\nnode_cache = \"cache\""), "`node_cache` is `cache`"),
+            (with("pull_from = \"r\"\nnode_cache = \"/\""), "`node_cache` is `/`"),
+            (with("pull_from = \"r\"\nnode_cache = \"/var/../etc\""), "without `..`"),
             (with("runs = [\"external\"]"), "unknown variant"),
             (with("pull_from = \"r\"\nbuild_pipeline = \"a\"\nbuild_strategy = \"b\""), "are both set"),
         ] {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::pods::state;
 use super::{AT_ONCE, variants};
+use crate::bench::report::Goal;
 use crate::e2e::cluster::stage::Stage;
 use crate::e2e::cluster::world::World;
 
@@ -18,15 +19,7 @@ const ENOUGH: usize = 200;
 const WINDOW: Duration = Duration::from_mins(5);
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What was seen of it.
-pub(super) struct Queue {
-    /// The share of looks at which a slot was free while variants waited.
-    pub(super) idle_share: f64,
-    /// The most memory that the server had, in MiB.
-    pub(super) server_mib: f64,
-}
-
-pub(super) fn measure(world: &World) -> anyhow::Result<Queue> {
+pub(super) fn measure(world: &World) -> anyhow::Result<Vec<Goal>> {
     let stage = Stage::only(world, "queue");
     let site = stage.site(|settings| {
         settings.set("cluster", "parallel", AT_ONCE);
@@ -62,7 +55,12 @@ pub(super) fn measure(world: &World) -> anyhow::Result<Queue> {
     site.server()?.ask("POST", &format!("/api/v1/runs/{}/cancel", run["number"]))?;
     stage.progress(&format!("{ended} of {VARIANTS} ended; {idle} of {looks} looks saw a free slot"));
     ensure!(looks > 0, "the queue was over before it was looked at");
-    Ok(Queue { idle_share: f64::from(idle) / f64::from(looks), server_mib })
+    Ok(vec![
+        // The share of looks at which a slot was free while variants waited.
+        Goal { name: "cluster.idle_share", value: f64::from(idle) / f64::from(looks), bound: 0.02 },
+        // The most memory that the server had: what a small Pod has.
+        Goal { name: "cluster.server_500_open_mib", value: server_mib, bound: 256.0 },
+    ])
 }
 
 fn failed(nodes: &[Value]) -> String {

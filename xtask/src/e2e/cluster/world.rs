@@ -45,15 +45,27 @@ impl World {
     /// The same for another use: `name` and `state` are folders below `target`, for files and for the
     /// cluster.
     pub(crate) fn start(name: &str, state: &str, options: &Options) -> anyhow::Result<Self> {
+        Self::start_with(name, state, options, || {
+            // What `cargo xtask test` compiles, with the same features: nothing is compiled again after it.
+            let build = ["build", "--workspace", "--locked", "--bins", "--examples"];
+            Run::new("cargo").args(build).cwd(workspace::root()).run()?;
+            Ok(workspace::target().join("debug/edgewright"))
+        })
+    }
+
+    /// The same with a program of another making, for the server and in our image.
+    pub(crate) fn start_with(
+        name: &str,
+        state: &str,
+        options: &Options,
+        compile: impl FnOnce() -> anyhow::Result<PathBuf>,
+    ) -> anyhow::Result<Self> {
         let mut story = Story::new();
         story.step("Programs, the edgewright command");
         setup::run()?;
         let place = Place::prepare(name)?;
-        // What `cargo xtask test` compiles, with the same features: nothing is compiled again after it.
-        let build = ["build", "--workspace", "--locked", "--bins", "--examples"];
-        Run::new("cargo").args(build).cwd(workspace::root()).run()?;
         // A copy, so that a build beside the test does not take the program away.
-        std::fs::copy(workspace::target().join("debug/edgewright"), &place.program)?;
+        std::fs::copy(compile()?, &place.program)?;
         let tools = setup::tool_image(&place.program)?;
         story.step("The cluster");
         let cluster = start_or_attach(state, options)?;
@@ -66,6 +78,11 @@ impl World {
         std::fs::write(&authority, certificate_authority(&cluster)?)?;
         story.step("Scenarios");
         Ok(Self { story, place, cluster, image, tools, authority, registry })
+    }
+
+    /// The registry with our own image, as this host and as Pods reach it.
+    pub(crate) fn registry(&self) -> &str {
+        &self.registry.address
     }
 
     /// Another image of our own, by digest: its program has one more section.
