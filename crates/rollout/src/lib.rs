@@ -26,6 +26,7 @@ pub mod policy;
 pub mod reason;
 pub mod simulate;
 pub mod state;
+mod tally;
 pub mod words;
 
 pub use engine::{Answer, Engine};

@@ -58,7 +58,9 @@ impl Engine {
             }
             Status::Active => {
                 let soak = self.rules(self.stage).zip(self.soak_from);
-                parts.extend(soak.map(|(rules, from)| format!("soak ends {}", clock(later(from, rules.soak)))));
+                parts.extend(
+                    soak.map(|(rules, from)| format!("soak ends {}", clock(later(from, rules.soak)))),
+                );
                 let windows = self.policy.windows.as_ref().filter(|_| !self.is_urgent);
                 let closed = windows.filter(|windows| !windows.is_open(now));
                 parts.extend(closed.map(|windows| match windows.next(now, std::time::Duration::ZERO) {
