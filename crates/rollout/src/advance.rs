@@ -95,6 +95,12 @@ impl Engine {
         counts
     }
 
+    /// Whether this share of the reachable devices of the stages until this one has ended.
+    fn is_enough(&self, stage: StageNumber, percent: u8, now: Timestamp) -> bool {
+        self.tallies.to(stage).may_be_enough(percent, self.late)
+            && self.counts_to(stage, now).is_enough(percent)
+    }
+
     const fn place(&self) -> Place {
         Place { stage: self.stage, soak_from: self.soak_from, is_complete: false }
     }
@@ -117,10 +123,10 @@ impl Place {
         // After the last stage: all other devices, without a soak. Devices that cannot be reached get the
         // release when they come back: it is complete without them.
         let Some(rules) = engine.rules(stage) else {
-            return engine.counts_to(stage, now).is_enough(100).then_some(Move::Complete);
+            return engine.is_enough(stage, 100, now).then_some(Move::Complete);
         };
         let Some(from) = self.soak_from else {
-            return engine.counts_to(stage, now).is_enough(rules.ended).then_some(Move::Soak { stage });
+            return engine.is_enough(stage, rules.ended, now).then_some(Move::Soak { stage });
         };
         let is_over = engine.is_urgent || later(from, rules.soak) <= now;
         is_over.then_some(Move::Open { stage: stage + 1 })
@@ -131,6 +137,77 @@ impl Place {
             Move::Soak { .. } => self.soak_from = Some(now),
             Move::Open { stage } => *self = Self { stage: *stage, soak_from: None, is_complete: false },
             Move::Complete | Move::Stop { .. } => self.is_complete = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fleet::Device;
+    use crate::gate::{Baseline, Outcomes};
+    use crate::policy::{Policy, Size, Stage};
+    use crate::state::{Event, Rung};
+
+    const DEVICES: u32 = 12;
+
+    fn engine() -> Engine {
+        let stage = |name: &str, size| Stage {
+            name: name.parse().unwrap(),
+            select: [].into(),
+            size,
+            ended: 60,
+            soak: Duration::from_mins(20),
+            needs_approval: false,
+        };
+        let device = |number: u32| Device {
+            id: format!("press-{number}"),
+            labels: [].into(),
+            site: number / 4,
+            variant: 0,
+            group: None,
+            patience: Duration::from_mins(10),
+            seen: None,
+        };
+        let stages = vec![stage("canary", Size::Count(2)), stage("half", Size::Percent(50))];
+        let devices: Vec<Device> = (0..DEVICES).map(device).collect();
+        let policy = Policy { stages, offline_after: Duration::from_hours(1), ..Policy::default() };
+        Engine::new(policy, "1", Baseline::of(Outcomes::default()), &devices)
+    }
+
+    proptest! {
+        /// What is kept up to date is what counting gives, and never excludes what counting allows.
+        #[test]
+        fn tallies_are_counts(steps in proptest::collection::vec((0..DEVICES, 0..7_u8, 0_i64..1_200), 1..200)) {
+            let mut engine = engine();
+            let mut at: Timestamp = "2026-11-02T08:00:00Z".parse().unwrap();
+            for (device, what, wait) in steps {
+                at += SignedDuration::from_secs(wait);
+                match what {
+                    0 => engine.apply(&Event::Failed { device, at }),
+                    1 => engine.apply(&Event::Left { device, is_gone: wait % 2 == 0, at }),
+                    2 => engine.apply(&Event::Reached { device, rung: Rung::Healthy, at }),
+                    3 => engine.apply(&Event::Seen { device, at }),
+                    _ => engine.apply(&Event::Offered { device, at }),
+                }
+                for step in engine.advance(at) {
+                    engine.apply(&Event::Moved { step, at });
+                }
+                for stage in 0..3 {
+                    let (tally, counts) = (engine.tallies.to(stage), engine.counts_to(stage, at));
+                    prop_assert_eq!(tally.members, counts.members);
+                    prop_assert_eq!(tally.offered, counts.offered);
+                    prop_assert_eq!(tally.ended, counts.healthy + counts.failed);
+                    for percent in [1, 60, 100] {
+                        prop_assert!(!counts.is_enough(percent) || tally.may_be_enough(percent, engine.late));
+                    }
+                }
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::member::{Member, Part};
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::state::{Event, Move, Order, Progress, Rung, Status};
+use crate::tally::{Tallies, Tally};
 
 /// What a device of a rollout is answered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,7 @@ pub struct Engine {
     /// Devices that have neither confirmed nor left the release.
     pub(crate) under_way: BTreeSet<u32>,
     pub(crate) late: u32,
+    pub(crate) tallies: Tallies,
     /// Times of the last first offers, as many as the rate counts.
     pub(crate) recent: VecDeque<Timestamp>,
 }
@@ -72,6 +74,7 @@ impl Engine {
             counted: 0,
             under_way: BTreeSet::new(),
             late: 0,
+            tallies: Tallies::default(),
             recent: VecDeque::new(),
         };
         for (device, stage) in devices.iter().zip(stages) {
@@ -108,7 +111,9 @@ impl Engine {
             self.sites.resize(site + 1, None);
         }
         self.sites[site] = self.sites[site].max(device.seen);
-        self.members.push(Member::new(device, stage, part));
+        let member = Member::new(device, stage, part);
+        self.tallies.change(stage, Tally::default(), member.tally());
+        self.members.push(member);
     }
 
     /// What the rollout does.
@@ -149,7 +154,9 @@ impl Engine {
 
     fn leave(&mut self, device: u32, is_gone: bool) {
         let Some(member) = self.members.get_mut(device as usize) else { return };
+        let before = member.tally();
         member.part = if is_gone { Part::Gone } else { Part::Watched };
+        self.tallies.change(member.stage, before, member.tally());
         self.under_way.remove(&device);
         self.update(device, |progress| progress.is_late = false);
     }
@@ -160,6 +167,7 @@ impl Engine {
         if member.progress.is_some() || member.part != Part::Member {
             return;
         }
+        let before = member.tally();
         member.progress = Some(Progress {
             order: self.counted,
             offered_at: at,
@@ -168,6 +176,7 @@ impl Engine {
             is_late: false,
             counts: true,
         });
+        self.tallies.change(member.stage, before, member.tally());
         self.counted += 1;
         self.under_way.insert(device);
         if let Some(rate) = self.policy.rate {
@@ -181,12 +190,16 @@ impl Engine {
     /// Changes what is known about a device that was offered the release.
     pub(crate) fn update(&mut self, device: u32, change: impl FnOnce(&mut Progress)) {
         let Some(member) = self.members.get_mut(device as usize) else { return };
+        let tally = member.tally();
         let Some(progress) = &mut member.progress else { return };
         let before = progress.outcome();
         change(progress);
         progress.is_late &= !progress.has_ended();
         let after = progress.outcome();
-        if progress.has_ended() {
+        let Progress { counts, order, .. } = *progress;
+        let has_ended = progress.has_ended();
+        self.tallies.change(member.stage, tally, member.tally());
+        if has_ended {
             self.under_way.remove(&device);
         }
         if before == after {
@@ -194,8 +207,8 @@ impl Engine {
         }
         let late = |outcome| u32::from(outcome == Some(Outcome::Late));
         self.late = self.late + late(after) - late(before);
-        if progress.counts {
-            self.gate.change(member.variant as usize, progress.order, before, after);
+        if counts {
+            self.gate.change(member.variant as usize, order, before, after);
         }
     }
 

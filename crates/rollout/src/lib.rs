@@ -27,6 +27,7 @@ pub mod policy;
 pub mod reason;
 pub mod simulate;
 pub mod state;
+mod tally;
 mod wait;
 pub mod words;
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::fleet::{Device, StageNumber};
 use crate::state::Progress;
+use crate::tally::Tally;
 
 /// A device.
 #[derive(Debug, Clone)]
@@ -48,5 +49,17 @@ impl Member {
     /// Whether stages count it. What it did before it left remains.
     pub(crate) fn counts(&self) -> bool {
         self.part == Part::Member || self.progress.is_some_and(|progress| progress.has_ended())
+    }
+
+    /// What it is in the tally of its stage.
+    pub(crate) fn tally(&self) -> Tally {
+        if !self.counts() {
+            return Tally::default();
+        }
+        Tally {
+            members: 1,
+            offered: u32::from(self.progress.is_some()),
+            ended: u32::from(self.progress.is_some_and(|progress| progress.has_ended())),
+        }
     }
 }
