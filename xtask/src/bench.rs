@@ -2,6 +2,7 @@
 //! met.
 
 mod cluster;
+mod fleet;
 mod measure;
 mod pipeline;
 mod report;
@@ -15,13 +16,14 @@ use crate::workspace;
 /// A measurement: its name, what it measures, and how.
 type Bench = (&'static str, &'static str, fn() -> anyhow::Result<()>);
 
-const BENCHES: [Bench; 3] = [
+const BENCHES: [Bench; 4] = [
     (
         "pipeline",
         "commit to hosted image, against bench/pipeline/baseline.sh (about 30 minutes)",
         pipeline::run,
     ),
     ("cluster", "jobs on Kubernetes: overhead, requests, queues, memory (about 15 minutes)", cluster::run),
+    ("fleet", "100,000 devices: polls, a reconnect storm, a gate's decision (about 15 minutes)", fleet::run),
     ("vm", "digest to a tested virtual machine, against bench/vm/baseline.sh (about 10 minutes)", vm::run),
 ];
 

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
-    DeviceIdentity, DevicePost, DeviceSummary, DeviceView, EnrolPost, EnrolmentPost, EnrolmentView,
-    AuditFilter, AuditPage, ChannelPost, ChannelView, DeviceReportView, DeviceReports, DeviceReportsResponse,
+    AuditFilter, AuditPage, ChannelPost, ChannelView, DeviceIdentity, DevicePost, DeviceReportView,
+    DeviceReports, DeviceReportsResponse, DeviceSummary, DeviceView, EnrolPost, EnrolmentPost, EnrolmentView,
     EvidenceQuery, EvidenceView, ExportPost, ExportView, ImageSummary, ImageView, PollResponse, RebuildPost,
     RebuildStatus, ReleaseView, RunJobs, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary,
     SiteView, SourceView, TargetView, VerdictPost, VerdictResponse, routes,
@@ -221,7 +221,11 @@ impl Client {
     }
 
     /// Changes a device.
-    pub async fn change_device(&self, device: &DeviceId, post: &DevicePost) -> Result<DeviceView, ClientError> {
+    pub async fn change_device(
+        &self,
+        device: &DeviceId,
+        post: &DevicePost,
+    ) -> Result<DeviceView, ClientError> {
         let request = self.request(Method::POST, &routes::device(device), &[]).json(post);
         decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
     }

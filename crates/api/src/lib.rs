@@ -53,8 +53,8 @@ pub use error::ApiError;
 pub use evidence::{EvidenceQuery, EvidenceView};
 pub use export::{ExportPost, ExportView};
 pub use fleet::{
-    DeviceEvidence, DeviceIdentity, DevicePost, DeviceState, DeviceSummary, DeviceView, EnrolPost, EnrolmentPost,
-    EnrolmentView,
+    DeviceEvidence, DeviceIdentity, DevicePost, DeviceState, DeviceSummary, DeviceView, EnrolPost,
+    EnrolmentPost, EnrolmentView,
 };
 pub use image::{
     BuildView, ImageState, ImageSummary, ImageView, LockView, Proof, Provenance, PullCommands,

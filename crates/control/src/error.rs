@@ -224,9 +224,10 @@ impl ControlError {
             | Self::NoRelease { .. }
             | Self::NoDevice { .. }
             | Self::NoSlot { .. } => ErrorClass::NotFound,
-            Self::EnrolmentDenied { .. } | Self::NotPermitted(_) | Self::UntrustedSecret { .. } | Self::SecretNotGranted { .. } => {
-                ErrorClass::Denied
-            }
+            Self::EnrolmentDenied { .. }
+            | Self::NotPermitted(_)
+            | Self::UntrustedSecret { .. }
+            | Self::SecretNotGranted { .. } => ErrorClass::Denied,
             Self::Document(_) | Self::Broken { .. } => ErrorClass::Bug,
         }
     }

@@ -248,7 +248,12 @@ impl Store {
     ///
     /// # Errors
     /// The device is not a member any more.
-    pub async fn note_delivery(&self, id: &DeviceId, image: &Image, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn note_delivery(
+        &self,
+        id: &DeviceId,
+        image: &Image,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let update = sqlx::query(
             "UPDATE fleet_devices SET delivered = ?, delivered_in = ?, delivered_at = ?, is_unsure = 0
              WHERE id = ? AND state IN ('active', 'held')",

@@ -208,9 +208,7 @@ impl Store {
                 );
                 end.bind(until.to_string()).bind(device.to_string())
             }
-            None => {
-                sqlx::query("DELETE FROM device_credentials WHERE device = ?").bind(device.to_string())
-            }
+            None => sqlx::query("DELETE FROM device_credentials WHERE device = ?").bind(device.to_string()),
         };
         let statements = vec![end, add_credential(device, hash, now), audit::insert(entry, now)];
         self.execute_all("rotate a credential", statements).await

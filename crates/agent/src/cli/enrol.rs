@@ -54,7 +54,8 @@ pub(super) async fn run(cli: &Cli, args: &EnrolArgs) -> Result<ExitCode, Failure
     let ca_file = args.ca_file.clone();
     on_disk(move || {
         write(&folder, &config, &written, &server, ca_file.as_deref())?;
-        durable::remove(&state.join(ATTEMPT)).map_err(|error| Failure::unavailable("cannot remove a file", &error))
+        durable::remove(&state.join(ATTEMPT))
+            .map_err(|error| Failure::unavailable("cannot remove a file", &error))
     })
     .await?;
     report(cli.json, &identity)

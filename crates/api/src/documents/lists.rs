@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ChannelView, DeviceSummary, EvidenceView, ImageSummary, ReleaseView, RunSummary, SiteSummary, SourceView};
+use crate::{
+    ChannelView, DeviceSummary, EvidenceView, ImageSummary, ReleaseView, RunSummary, SiteSummary, SourceView,
+};
 
 macro_rules! lists {
     ($($(#[$doc:meta])* $list:ident { $(#[$field_doc:meta])* $field:ident: $item:ty })+) => {$(

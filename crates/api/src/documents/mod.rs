@@ -34,13 +34,15 @@ pub use folder::{
     ChangeView, ChangedKind, CheckReport, Declared, PlanExplanation, PlanNode, PlanReport,
     PlatformExplanation, StepExplanation, StepState, UpdateReport, VariableView, VariantVars,
 };
-pub use lists::{ChannelList, DeviceList, EvidenceList, ImageList, ReleaseList, RunList, SiteList, SourceList};
+pub use lists::{
+    ChannelList, DeviceList, EvidenceList, ImageList, ReleaseList, RunList, SiteList, SourceList,
+};
 pub use reference::reference;
 pub use rollout::{RolloutSimulation, SimulatedRate, SimulatedStage};
 
 use crate::{
-    AuditPage, ChannelView, DeviceIdentity, DeviceView, EnrolmentView, ImageView, RebuildStatus, ReleaseView, RunView, ServerStatus, SiteView,
-    VerdictResponse,
+    AuditPage, ChannelView, DeviceIdentity, DeviceView, EnrolmentView, ImageView, RebuildStatus, ReleaseView,
+    RunView, ServerStatus, SiteView, VerdictResponse,
 };
 
 /// A type that is printed as a document of its own.

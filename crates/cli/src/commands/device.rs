@@ -53,9 +53,7 @@ pub(super) async fn devices(client: &Client, args: &ListArgs) -> Result<End, Fai
 
 async fn change(client: &Client, device: &DeviceArgs, post: &DevicePost) -> Result<End, Failure> {
     let view = client.change_device(&device.id, post).await?;
-    print(device.format.json, &view, |view| {
-        render::devices(std::slice::from_ref(&view.device), now())
-    })
+    print(device.format.json, &view, |view| render::devices(std::slice::from_ref(&view.device), now()))
 }
 
 /// Makes a token and prints it; with a folder it is used here, and the device's files are written.
@@ -86,11 +84,7 @@ async fn enrol(client: &Client, args: EnrolArgs, replace: bool) -> Result<End, F
 }
 
 /// Writes the files of an identity below a folder.
-async fn write(
-    args: &FilesArgs,
-    folder: &Path,
-    identity: &DeviceIdentity,
-) -> Result<(), Failure> {
+async fn write(args: &FilesArgs, folder: &Path, identity: &DeviceIdentity) -> Result<(), Failure> {
     let formats: &[IdentityFormat] = match args.files {
         FileFormat::Auth => &[IdentityFormat::Auth],
         FileFormat::Registries => &[IdentityFormat::Registries],
@@ -98,7 +92,8 @@ async fn write(
         FileFormat::Agent => &[IdentityFormat::Auth, IdentityFormat::Token, IdentityFormat::Agent],
         FileFormat::All => &IdentityFormat::ALL,
     };
-    let files: Vec<IdentityFile> = formats.iter().map(|format| format.file(identity, &identity.server_url())).collect();
+    let files: Vec<IdentityFile> =
+        formats.iter().map(|format| format.file(identity, &identity.server_url())).collect();
     let folder = folder.to_owned();
     blocking(move || {
         for file in files {

@@ -44,7 +44,8 @@ impl Device {
         let from = format!("docker://{}/device/self:current", server.address);
         let to = format!("oci:{}:x", self.file("layout"));
         let (auth, policy) = (self.file("auth.json"), self.file("policy.json"));
-        let arguments = ["--policy", &policy, "copy", "--src-tls-verify=false", "--src-authfile", &auth, &from, &to];
+        let arguments =
+            ["--policy", &policy, "copy", "--src-tls-verify=false", "--src-authfile", &auth, &from, &to];
         let finished = Command::new("skopeo").args(arguments).run_status().await.unwrap();
         assert_eq!(finished.code(), Some(0), "{:?}", finished.output.stderr_tail);
     }
@@ -212,7 +213,8 @@ async fn tokens_enrol_as_often_as_they_say_and_a_replacement_retires() {
     assert!(taken.code == 4 && taken.errors.contains("has a device already"), "{taken:?}");
 
     // For a site: by serial number, with an approval, for two devices.
-    let arguments = ["s-a", "--any-slot", "--uses", "2", "--approval", "--serial", "SN-1", "--serial", "SN-2"];
+    let arguments =
+        ["s-a", "--any-slot", "--uses", "2", "--approval", "--serial", "SN-1", "--serial", "SN-2"];
     let site = token(made(&arguments).await);
     assert!(enrol(&site, None, Some("SN-3")).await.unwrap_err().to_string().contains("serial"));
     let second = enrol(&site, None, Some("SN-1")).await.unwrap();

@@ -15,8 +15,8 @@ use edgewright_store::sources::SourceId;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::memory::{Credential, Memory};
 use super::Devices;
+use super::memory::{Credential, Memory};
 use crate::ControlError;
 use crate::access::Operation;
 use crate::context::OperationContext;
@@ -147,7 +147,8 @@ impl Devices {
             credential: secrets.credential.clone(),
             replaces: token.rule.replaces.clone(),
         };
-        let after = json!({ "site": new.site, "slot": new.slot, "serial": new.serial, "waiting": new.is_waiting });
+        let after =
+            json!({ "site": new.site, "slot": new.slot, "serial": new.serial, "waiting": new.is_waiting });
         let entry = context.entry(Operation::EnrolDevice, format!("devices/{}", new.id), None, Some(after));
         match self.0.store.enrol(&new, &entry, now).await {
             Err(StoreError::Conflict { .. }) => {
@@ -223,7 +224,6 @@ impl Devices {
         row.ok_or_else(|| ControlError::NoDevice { device: device.clone() })
     }
 }
-
 
 /// The source and the site that a request names.
 fn place(memory: &Memory, request: &TokenRequest) -> Result<(SourceId, SiteId), ControlError> {

@@ -86,7 +86,8 @@ impl SourceFacts {
         let (mut wanted, mut floor) = (pins.clone(), ReleaseNumber(0));
         let channels = store.channels(source.id).await?;
         let mut declared = channels.iter().filter(|channel| channel.removed_at.is_none());
-        facts.only = declared.next().map(|channel| channel.name.clone()).filter(|_| declared.next().is_none());
+        facts.only =
+            declared.next().map(|channel| channel.name.clone()).filter(|_| declared.next().is_none());
         for channel in channels {
             floor = floor.max(channel.floor);
             if let Some(release) = channel.completed {

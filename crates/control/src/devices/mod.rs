@@ -31,15 +31,15 @@ use edgewright_store::fleet_evidence::DeviceFact;
 
 use crate::ControlError;
 use crate::reconcile::Wake;
+pub use change::Change;
 pub use enrol::{EnrolmentRequest, Exchange, TokenRequest};
 use memory::{Credential, Member, Memory, SourceFacts};
-pub use notes::Sighting;
 use notes::Notes;
+pub use notes::Sighting;
 pub use port::{Evidence, NoRollouts, RolloutAnswer, RolloutPort};
 pub use reconcile::DeviceEvent;
 pub(crate) use reconcile::DeviceKeeper;
 pub use resolver::{Beacon, Names, VIRTUAL, Virtual};
-pub use change::Change;
 pub use show::DeviceStatus;
 
 /// Devices. Clones share them.

@@ -75,9 +75,11 @@ impl Why {
             Self::Completed => "the channel's completed release".to_owned(),
             Self::Confirmed => "no other image is permitted: the last one that ran healthy".to_owned(),
             Self::Delivered => "no other image is permitted: the last one that was delivered".to_owned(),
-            Self::Restored => "the server was restored from a backup, and the device may have a newer image: it \
+            Self::Restored => {
+                "the server was restored from a backup, and the device may have a newer image: it \
                                waits for the next release, or for its own report"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Nothing => "the device's channel has no release with an image for its slot".to_owned(),
         }
     }

@@ -74,11 +74,7 @@ impl RolloutPort for NoRollouts {
         None
     }
 
-    fn first_offer<'a>(
-        &'a self,
-        _: &'a DeviceId,
-        _: Timestamp,
-    ) -> BoxFuture<'a, Result<bool, ControlError>> {
+    fn first_offer<'a>(&'a self, _: &'a DeviceId, _: Timestamp) -> BoxFuture<'a, Result<bool, ControlError>> {
         ready(Ok(true)).boxed()
     }
 

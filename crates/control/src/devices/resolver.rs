@@ -191,7 +191,13 @@ impl Devices {
         };
         let (digest, at) = (digest.clone(), self.0.clock.now());
         self.0.notes.see(device, at);
-        self.0.notes.add(Noted { device: device.clone(), digest, evidence, basis: super::notes::REPORTED, at });
+        self.0.notes.add(Noted {
+            device: device.clone(),
+            digest,
+            evidence,
+            basis: super::notes::REPORTED,
+            at,
+        });
         self.0.wake.wake("a device reported");
     }
 }

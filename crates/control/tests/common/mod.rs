@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_control::context::OperationContext;
-use edgewright_control::hosting::Hosting;
 use edgewright_control::devices::{Devices, NoRollouts};
+use edgewright_control::hosting::Hosting;
 use edgewright_control::releases::tags::ChannelTags;
 use edgewright_control::{Control, ControlSettings, Parts, SourceSettings};
 use edgewright_job::{JobRegistry, SimulatedExecutor};

@@ -33,14 +33,16 @@ pub(super) async fn fleet(
     Ok(selection.respond(routes::DEVICES, &page))
 }
 
-pub(super) async fn show(State(state): State<ApiState>, Path(device): Path<String>) -> JsonResult<DeviceView> {
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    Path(device): Path<String>,
+) -> JsonResult<DeviceView> {
     view(&state, &parsed(&device)?).await
 }
 
 async fn view(state: &ApiState, device: &DeviceId) -> JsonResult<DeviceView> {
     let devices = state.control.devices();
-    let status =
-        devices.status(device).ok_or_else(|| ControlError::NoDevice { device: device.clone() })?;
+    let status = devices.status(device).ok_or_else(|| ControlError::NoDevice { device: device.clone() })?;
     Ok(Json(views::device(status, devices.facts(device).await?)))
 }
 

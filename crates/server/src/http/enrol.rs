@@ -57,11 +57,8 @@ pub(super) async fn make(
     for serial in &post.serials {
         short("serial number", serial)?;
     }
-    let expires_at = state
-        .views
-        .now()
-        .checked_add(SignedDuration::from_secs(seconds.into()))
-        .unwrap_or(Timestamp::MAX);
+    let expires_at =
+        state.views.now().checked_add(SignedDuration::from_secs(seconds.into())).unwrap_or(Timestamp::MAX);
     let request = TokenRequest {
         source: post.source,
         site: post.site,

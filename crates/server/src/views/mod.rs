@@ -33,8 +33,8 @@ use edgewright_store::results::VerdictRow;
 use edgewright_store::sources::SourceRow;
 use edgewright_store::{Store, StoreError};
 
-use follow::Followed;
 pub(crate) use devices::{device, device_page, device_state};
+use follow::Followed;
 pub(crate) use inventory::channel;
 pub use log::LogReader;
 pub use page::{Page, PageRequest};

@@ -87,7 +87,12 @@ fn the_first_permitted_image_of_the_order_is_offered() {
         ("revoked", World { state: revoked, ..full.clone() }, 0, Why::NoMember),
         ("waiting", World { state: DeviceState::Waiting, ..full.clone() }, 0, Why::NoMember),
         ("pinned", full.clone(), 2, Why::Pinned),
-        ("pinned to what is quarantined", World { quarantined: vec![image(2)], ..full.clone() }, 5, Why::Pinned),
+        (
+            "pinned to what is quarantined",
+            World { quarantined: vec![image(2)], ..full.clone() },
+            5,
+            Why::Pinned,
+        ),
         ("pinned to what is not there", World { pin: Some(None), ..full.clone() }, 5, Why::Pinned),
         ("held", World { state: held(), ..unpinned.clone() }, 5, Why::Held),
         (
@@ -98,7 +103,12 @@ fn the_first_permitted_image_of_the_order_is_offered() {
         ),
         ("held before the first answer", World { state: held(), ..world.clone() }, 1, Why::Completed),
         ("rollout", unpinned.clone(), 3, Why::Rollout("canary".to_owned())),
-        ("rollout of what is quarantined", World { quarantined: vec![image(3)], ..unpinned.clone() }, 1, Why::Completed),
+        (
+            "rollout of what is quarantined",
+            World { quarantined: vec![image(3)], ..unpinned.clone() },
+            1,
+            Why::Completed,
+        ),
         (
             "the channel's image failed here",
             World { rollout: None, failed: vec![image(1)], ..unpinned.clone() },
@@ -107,20 +117,11 @@ fn the_first_permitted_image_of_the_order_is_offered() {
         ),
         (
             "nothing is left",
-            World {
-                rollout: None,
-                quarantined: vec![image(1), image(4), image(5)],
-                ..unpinned.clone()
-            },
+            World { rollout: None, quarantined: vec![image(1), image(4), image(5)], ..unpinned.clone() },
             5,
             Why::Delivered,
         ),
-        (
-            "restored",
-            World { below: vec![image(1)], ..world.clone() },
-            0,
-            Why::Restored,
-        ),
+        ("restored", World { below: vec![image(1)], ..world.clone() }, 0, Why::Restored),
         ("nothing released", World { completed: None, ..world }, 0, Why::Nothing),
     ];
     for (name, world, expected, why) in cases {
