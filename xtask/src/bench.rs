@@ -2,6 +2,7 @@
 //! met.
 
 mod cluster;
+mod fleet;
 mod measure;
 mod pipeline;
 mod report;
@@ -15,7 +16,7 @@ use crate::workspace;
 /// A measurement: its name, what it measures, and how.
 type Bench = (&'static str, &'static str, fn() -> anyhow::Result<()>);
 
-const BENCHES: [Bench; 3] = [
+const BENCHES: [Bench; 4] = [
     (
         "pipeline",
         "commit to hosted image, against bench/pipeline/baseline.sh (about 30 minutes)",
@@ -27,6 +28,7 @@ const BENCHES: [Bench; 3] = [
          minutes after a release build)",
         cluster::all,
     ),
+    ("fleet", "100,000 devices: polls, a reconnect storm, a gate's decision (about 15 minutes)", fleet::run),
     ("vm", "digest to a tested virtual machine, against bench/vm/baseline.sh (about 10 minutes)", vm::run),
 ];
 

@@ -16,7 +16,7 @@ use crate::workspace;
 
 /// The crates that a crate may use besides `model`; and `process`, unless it is pure. [`ANY`] means every
 /// library.
-const ARROWS: [(&str, &[&str]); 27] = [
+const ARROWS: [(&str, &[&str]); 28] = [
     ("model", &[]),
     ("plan", &[]),
     ("rollout", &[]),
@@ -46,6 +46,7 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("server", &["control", "registry", "api", "store", "source", "job"]),
     ("agent", &["oci", "checks", "api"]),
     ("sim", &["rollout"]),
+    ("load", &[]),
     ("testkit", ANY),
     ("fuzz", ANY),
     // The command itself: package `edgewright`.

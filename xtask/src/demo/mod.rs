@@ -1,9 +1,10 @@
-//! `demo`: the whole of Edgewright in five minutes, on the sample source, with every claim asserted.
+//! `demo`: the whole of Edgewright in seven minutes, on the sample source, with every claim asserted.
 //!
 //! It has its own folders, port, container storage and git identity, all below `target/demo`. However it
 //! ends, the next demo starts clean.
 
 pub(crate) mod cluster;
+mod fleet;
 pub(crate) mod place;
 pub(crate) mod server;
 pub(crate) mod source;
@@ -62,6 +63,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let after = demo.a_site_changes(&released)?;
     demo.a_service_breaks(&after)?;
     demo.the_change_is_taken_back(&after)?;
+    demo.a_fleet()?;
     demo.next()
 }
 
@@ -162,6 +164,7 @@ impl Demo<'_> {
 {edgewright} image show hmi/plant-a --server {url}     # why built, from what, checks, verdict
 {edgewright} run show 3 --server {url}                 # the refused change
 {edgewright} logs 3 hmi/plant-a --server {url}
+{edgewright} rollout explain stable --server {url}     # each device, and why it has what it has
 podman pull --tls-verify=false {}/plant-os/hmi/plant-a:stable
 $EDITOR {}/README.md          # then commit a change of your own there",
             self.server.address,

@@ -38,6 +38,7 @@ pub use clones::Sighting;
 pub use enrol::{EnrolmentRequest, Exchange, TokenRequest};
 use memory::{Credential, Member, Memory, SourceFacts};
 use notes::Notes;
+pub use notes::Sighting;
 pub use port::{Evidence, NoRollouts, RolloutAnswer, RolloutPort};
 pub use reconcile::DeviceEvent;
 pub(crate) use reconcile::DeviceKeeper;
