@@ -154,7 +154,7 @@ mod tests {
                 ("node", "hmi".to_owned()),
                 ("plain-http", "true".to_owned()),
             ],
-            within: Duration::from_secs(60),
+            within: Duration::from_mins(1),
         };
         let strategy = PlatformBuild {
             by: Builder::Strategy,

@@ -105,10 +105,12 @@ impl Cluster {
             let own = format!("{PIPELINE_OF}={server}");
             let within = (&client, namespace.as_str(), own.as_str());
             match build.by {
-                Builder::Pipeline => Platform::Pipeline(Kind::watch("PipelineRuns", within, &sender, tasks)),
+                Builder::Pipeline => {
+                    Platform::Pipeline(Box::new(Kind::watch("PipelineRuns", within, &sender, tasks)))
+                }
                 Builder::Strategy => Platform::Strategy {
-                    builds: Kind::watch("Builds", within, &sender, tasks),
-                    runs: Kind::watch("BuildRuns", within, &sender, tasks),
+                    builds: Box::new(Kind::watch("Builds", within, &sender, tasks)),
+                    runs: Box::new(Kind::watch("BuildRuns", within, &sender, tasks)),
                 },
             }
         });

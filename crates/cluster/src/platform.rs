@@ -18,13 +18,13 @@ use crate::task_run::TaskRunCondition;
 #[derive(Clone)]
 pub(crate) enum Platform {
     /// A Pipeline of Tekton.
-    Pipeline(Kind<PipelineRun>),
+    Pipeline(Box<Kind<PipelineRun>>),
     /// A ClusterBuildStrategy of Shipwright.
     Strategy {
         /// The owners.
-        builds: Kind<Build>,
+        builds: Box<Kind<Build>>,
         /// One for each Build.
-        runs: Kind<BuildRun>,
+        runs: Box<Kind<BuildRun>>,
     },
 }
 

@@ -366,8 +366,7 @@ fn compose(settings: ControlSettings, parts: Parts) -> Inner {
     let folder = settings.data.join("sources");
     let sources = Arc::new(Sources::new(folder, base, shutdown.clone(), runs_wake.clone()));
     let wakes = (rollouts.channels_wake().clone(), rollouts.wake().clone());
-    let base = (store.clone(), clock.clone());
-    let channels = Channels::new(base, tags.clone(), Arc::clone(&sources), wakes);
+    let channels = Channels::new((store.clone(), clock.clone()), tags.clone(), Arc::clone(&sources), wakes);
     let named = (tags.clone(), channels.clone());
     let releases = Releases::new(store.clone(), hosting.clone(), clock.clone(), events.clone(), named);
     let reconcilers = Reconcilers::new(tasks.clone(), clock.clone());
@@ -389,11 +388,7 @@ fn compose(settings: ControlSettings, parts: Parts) -> Inner {
         clock: clock.clone(),
         events: events.clone(),
         logs: logs.clone(),
-        settings: JobSettings {
-            within: settings.job_within,
-            lane_within: settings.lane_within,
-            scratch: settings.data.join(SCRATCH),
-        },
+        settings: job_settings(&settings),
     };
     let parts = WorkParts {
         jobs,
@@ -422,6 +417,14 @@ fn compose(settings: ControlSettings, parts: Parts) -> Inner {
         devices,
         hosting,
         polling,
+    }
+}
+
+fn job_settings(settings: &ControlSettings) -> JobSettings {
+    JobSettings {
+        within: settings.job_within,
+        lane_within: settings.lane_within,
+        scratch: settings.data.join(SCRATCH),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
-use edgewright_model::names::{ChannelName, DeviceId, Platform, SlotId, SourceName, VariantName};
+use edgewright_model::names::{ChannelName, DeviceId, SlotId, SourceName};
 use edgewright_model::run::{ReleaseNumber, RolloutNumber, RunNumber};
 use edgewright_store::StoreError;
 
@@ -111,13 +111,11 @@ pub enum ControlError {
     },
     /// An update that was not tested.
     #[error(
-        "no passed verdict of lane `upgrade` for {variant} ({platform}) of release {release}, from release {from} of the channel"
+        "no passed verdict of lane `upgrade` for {variant} of release {release}, from release {from} of the channel"
     )]
     NotTested {
-        /// The variant.
-        variant: VariantName,
-        /// The platform.
-        platform: Platform,
+        /// The variant and its platform.
+        variant: String,
         /// The release.
         release: ReleaseNumber,
         /// What the channel has.

@@ -88,7 +88,7 @@ impl Fleet {
         fleet
     }
 
-    fn entry(&self) -> NewAuditEntry {
+    fn entry() -> NewAuditEntry {
         NewAuditEntry {
             actor: "operator:test".parse().unwrap(),
             operation: "device.enrol".to_owned(),
@@ -114,7 +114,7 @@ impl Fleet {
             replaces: None,
             expires_at: now + Duration::from_hours(1),
         };
-        store.add_enrolment_token(&hash, &rule, &self.entry(), now).await.unwrap();
+        store.add_enrolment_token(&hash, &rule, &Self::entry(), now).await.unwrap();
         let token = store.enrolment_token(&hash).await.unwrap().unwrap();
         let new = NewDevice {
             token: token.id,
@@ -128,7 +128,7 @@ impl Fleet {
             credential: Digest::of(format!("credential of {name}")),
             replaces: None,
         };
-        store.enrol(&new, &self.entry(), now).await.unwrap();
+        store.enrol(&new, &Self::entry(), now).await.unwrap();
     }
 
     /// The image of a device in a release.
@@ -252,6 +252,7 @@ impl Fleet {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 async fn a_release_goes_through_its_stages_and_a_kill_at_every_step_changes_nothing() {
     let mut fleet = Fleet::new().await;
     fleet.release("two").await;
@@ -430,24 +431,24 @@ async fn a_newer_release_takes_the_place_of_one_on_the_way() {
 #[tokio::test]
 async fn devices_come_and_go_while_a_rollout_is_on_its_way() {
     let mut fleet = Fleet::new().await;
-    let held = DeviceState::Held { reason: "repair".to_owned() };
+    let repair = DeviceState::Held { reason: "repair".to_owned() };
     let (store, now) = (fleet.world.store.clone(), fleet.clock.now());
-    let hold = DeviceChange::State(held.clone());
-    store.change_device(&device("a3"), &DeviceState::Active, &hold, &fleet.entry(), now).await.unwrap();
+    let hold = DeviceChange::State(repair.clone());
+    store.change_device(&device("a3"), &DeviceState::Active, &hold, &Fleet::entry(), now).await.unwrap();
     fleet.release("two").await;
     assert_eq!(fleet.state().await.counts.members, 9, "a held device is no member");
     assert_eq!(fleet.poll("a3").await, "-");
     let retired = DeviceChange::State(DeviceState::Retired { reason: "scrap".to_owned() });
-    store.change_device(&device("b4"), &DeviceState::Active, &retired, &fleet.entry(), now).await.unwrap();
+    store.change_device(&device("b4"), &DeviceState::Active, &retired, &Fleet::entry(), now).await.unwrap();
     let active = DeviceChange::State(DeviceState::Active);
-    store.change_device(&device("a3"), &held, &active, &fleet.entry(), now).await.unwrap();
+    store.change_device(&device("a3"), &repair, &active, &Fleet::entry(), now).await.unwrap();
     fleet.advance().await;
     let state = fleet.state().await;
     assert_eq!(state.counts.members, 9, "one left, and one came: {state:?}");
     assert_eq!(fleet.poll("b4").await, "-");
     let devices = fleet.world.control.rollouts().devices(&stable(), None).await.unwrap();
-    let stage = |name: &str| devices.iter().find(|one| one.device == device(name)).unwrap().stage.clone();
-    assert_eq!(stage("a3"), "all other devices");
+    let stage_of = |name: &str| devices.iter().find(|one| one.device == device(name)).unwrap().stage.clone();
+    assert_eq!(stage_of("a3"), "all other devices");
     fleet.kill().await;
     fleet.advance().await;
     assert_eq!(fleet.state().await.counts.members, 9);

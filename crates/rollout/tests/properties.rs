@@ -138,8 +138,10 @@ impl Server {
     fn act(&mut self, action: Action) {
         let at = self.now;
         let device = match action {
-            Action::Poll(device) | Action::Report(device, _) | Action::Fail(device) => device,
-            Action::Leave(device, _) => device,
+            Action::Poll(device)
+            | Action::Report(device, _)
+            | Action::Fail(device)
+            | Action::Leave(device, _) => device,
             Action::Wait(_) | Action::Join | Action::Order(_) => 0,
         };
         if device >= DEVICES + self.joined {

@@ -105,11 +105,9 @@ impl Composition {
         let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone());
         let devices = Devices::new(store.clone(), clock.clone(), Arc::new(rollouts.clone()));
         let gate = Gate::new(live.clone(), &tokens, devices.clone(), address.clone());
-        let names = Names { tags: tags.clone(), devices: devices.clone() };
-        let registry_ports = (Arc::new(names), Arc::new(RegistryGate(gate.clone())));
-        let registry =
-            Registry::open(RegistrySettings::new(folder.registry()), registry_ports.0, registry_ports.1)
-                .await?;
+        let names = Arc::new(Names { tags: tags.clone(), devices: devices.clone() });
+        let registry_gate = Arc::new(RegistryGate(gate.clone()));
+        let registry = Registry::open(RegistrySettings::new(folder.registry()), names, registry_gate).await?;
         let access = own_access(local, &tokens);
         let hosting = Hosting::new(&access, Some(registry.clone()))?;
         let executor = executor(job_registry(settings, &access, &tokens), tasks.clone());

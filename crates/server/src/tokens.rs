@@ -74,6 +74,7 @@ pub fn generate(kind: TokenKind) -> Result<Secret, getrandom::Error> {
 ///
 /// # Errors
 /// The operating system provides no random bytes.
+#[expect(clippy::missing_panics_doc, reason = "hexadecimal digits are a valid name")]
 pub fn device_id() -> Result<DeviceId, getrandom::Error> {
     let mut bytes = [0; DEVICE_ID_BYTES];
     getrandom::fill(&mut bytes)?;

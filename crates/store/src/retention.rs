@@ -114,13 +114,8 @@ impl Store {
             .fetch_all(&mut *read)
             .await
             .doing("list what releases hold")?;
-        for row in &entries {
-            digests.insert(row::text(row, "digest")?);
-            let manifests: BTreeMap<Platform, Digest> = row::json(row, "manifests")?;
-            digests.extend(manifests.into_values());
-        }
-        let devices = sqlx::query(DEVICES).fetch_all(&mut *read).await;
-        for row in &devices.doing("list the images of devices")? {
+        let devices = sqlx::query(DEVICES).fetch_all(&mut *read).await.doing("list the images of devices")?;
+        for row in entries.iter().chain(&devices) {
             digests.insert(row::text(row, "digest")?);
             let manifests: BTreeMap<Platform, Digest> = row::json(row, "manifests")?;
             digests.extend(manifests.into_values());
@@ -144,29 +139,9 @@ impl Store {
             digests.extend(node.digest);
             keys.extend(node.steps.into_iter().map(|step| step.key));
         }
-        let of = sqlx::query(
-            "SELECT DISTINCT steps FROM run_nodes WHERE digest IN (SELECT value FROM json_each(?))",
-        )
-        .bind(row::to_json(&digests)?)
-        .fetch_all(&mut *read)
-        .await
-        .doing("list what images are made of")?;
-        for row in &of {
-            keys.extend(steps(row)?);
-        }
-        let built = sqlx::query(
-            "SELECT digest FROM builds WHERE key IN (SELECT value FROM json_each(?1))
-             AND (trusted OR key IN (SELECT value FROM json_each(?2)))",
-        )
-        .bind(row::to_json(&keys)?)
-        .bind(row::to_json(&untrusted)?)
-        .fetch_all(&mut *read)
-        .await
-        .doing("list builds")?;
-        for row in &built {
-            digests.insert(row::text(row, "digest")?);
-        }
-        Ok(Some(Needed { digests, keys, untrusted, plans }))
+        let mut needed = Needed { digests, keys, untrusted, plans };
+        complete(&mut read, &mut needed).await?;
+        Ok(Some(needed))
     }
 
     /// What is in progress: the digests of open rebuilds, and the nodes that open runs found unchanged. Both
@@ -341,4 +316,30 @@ async fn plans(read: &mut SqliteConnection) -> Result<Option<String>, StoreError
     }
     let words: Vec<String> = rows.iter().map(|(number, state)| format!("{number} {state}")).collect();
     Ok(Some(words.join(";")))
+}
+
+/// Adds the keys of the images, and what was built for the keys.
+async fn complete(db: &mut SqliteConnection, needed: &mut Needed) -> Result<(), StoreError> {
+    let of =
+        sqlx::query("SELECT DISTINCT steps FROM run_nodes WHERE digest IN (SELECT value FROM json_each(?))")
+            .bind(row::to_json(&needed.digests)?)
+            .fetch_all(&mut *db)
+            .await
+            .doing("list what images are made of")?;
+    for row in &of {
+        needed.keys.extend(steps(row)?);
+    }
+    let built = sqlx::query(
+        "SELECT digest FROM builds WHERE key IN (SELECT value FROM json_each(?1))
+         AND (trusted OR key IN (SELECT value FROM json_each(?2)))",
+    )
+    .bind(row::to_json(&needed.keys)?)
+    .bind(row::to_json(&needed.untrusted)?)
+    .fetch_all(&mut *db)
+    .await
+    .doing("list builds")?;
+    for row in &built {
+        needed.digests.insert(row::text(row, "digest")?);
+    }
+    Ok(())
 }

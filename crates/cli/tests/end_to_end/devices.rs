@@ -86,6 +86,7 @@ async fn serve(folder: &Path, repository: &Repository) -> Server {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 async fn ten_clients_with_ten_credentials_each_get_what_is_for_them() {
     if !edgewright_testkit::has(&["skopeo", "curl"]) {
         return;
@@ -210,8 +211,8 @@ async fn tokens_enrol_as_often_as_permitted_and_a_replacement_retires() {
     assert_ne!(first.credential, again.credential);
     assert!(enrol(&single, Some("other"), None).await.unwrap_err().to_string().contains("used already"));
     assert!(enrol("ewenr_unknown", None, None).await.is_err());
-    let taken = made(&["press-0"]).await;
-    assert!(taken.code == 4 && taken.errors.contains("has a device already"), "{taken:?}");
+    let occupied = made(&["press-0"]).await;
+    assert!(occupied.code == 4 && occupied.errors.contains("has a device already"), "{occupied:?}");
 
     // For a site: by serial number, with an approval, for two devices.
     let arguments =

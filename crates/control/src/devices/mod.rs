@@ -38,7 +38,6 @@ pub use clones::Sighting;
 pub use enrol::{EnrolmentRequest, Exchange, TokenRequest};
 use memory::{Credential, Member, Memory, SourceFacts};
 use notes::Notes;
-pub use notes::Sighting;
 pub use port::{Evidence, NoRollouts, RolloutAnswer, RolloutPort};
 pub use reconcile::DeviceEvent;
 pub(crate) use reconcile::DeviceKeeper;
@@ -181,16 +180,13 @@ impl Devices {
         if !row.state.is_in_slot() {
             memory.credentials.retain(|_, credential| credential.device != *device);
         }
-        match memory.devices.get_mut(device) {
+        if let Some(member) = memory.devices.get_mut(device) {
             // What was noted since is newer than the row.
-            Some(member) => {
-                let seen_at = member.row.seen_at.max(row.seen_at);
-                member.row = FleetDevice { seen_at, ..row.clone() };
-            }
-            None => {
-                let member = Member { row: row.clone(), failed: BTreeSet::new() };
-                memory.devices.insert(device.clone(), member);
-            }
+            let seen_at = member.row.seen_at.max(row.seen_at);
+            member.row = FleetDevice { seen_at, ..row.clone() };
+        } else {
+            let member = Member { row: row.clone(), failed: BTreeSet::new() };
+            memory.devices.insert(device.clone(), member);
         }
     }
 

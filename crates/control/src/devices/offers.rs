@@ -18,6 +18,7 @@ use super::port::RolloutAnswer;
 pub(crate) struct Facts<'a> {
     pub(crate) state: &'a DeviceState,
     /// The image of the release that it is pinned to; the inner one is none where that has no image for it.
+    #[expect(clippy::option_option, reason = "a pin to what is not there is a pin")]
     pub(crate) pin: Option<Option<&'a Image>>,
     pub(crate) rollout: Option<&'a RolloutAnswer>,
     /// Of the channel's completed release.

@@ -163,8 +163,8 @@ impl Devices {
             if let (Evidence::Reached(Rung::Healthy), Some(image)) = (noted.evidence, image) {
                 notes.confirmed.push((noted.device.clone(), image.clone(), noted.at));
             }
-            let runs = matches!(noted.evidence, Evidence::Reached(Rung::Booted | Rung::Healthy));
-            if let Some(image) = image.filter(|_| runs && self.is_unsure(&noted.device)) {
+            let is_running = matches!(noted.evidence, Evidence::Reached(Rung::Booted | Rung::Healthy));
+            if let Some(image) = image.filter(|_| is_running && self.is_unsure(&noted.device)) {
                 notes.found.push((noted.device.clone(), image.clone()));
             }
             notes.facts.push(DeviceFact {

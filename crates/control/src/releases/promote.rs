@@ -192,8 +192,7 @@ impl Channels {
             let untested = self.untested(source.id, entry, before).await?;
             if let Some(platform) = untested {
                 return Err(ControlError::NotTested {
-                    variant: entry.variant.clone(),
-                    platform,
+                    variant: format!("{} ({platform})", entry.variant),
                     release,
                     from: completed,
                 });

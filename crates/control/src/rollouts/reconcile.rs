@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Rollouts;
-use super::members::Source;
+use super::members::{Follower, Source};
 use super::memory::{Active, Memory, Place};
 use crate::ControlError;
 use crate::reconcile::{Outcome, Reconciler};
@@ -290,15 +290,10 @@ impl Rollouts {
         memory.devices.retain(|device, _| source.device(device).is_none());
         for channel in &source.channels {
             let policy = source.policy(channel);
-            for follower in source.followers(&channel.name).filter(super::members::Follower::is_free) {
+            for follower in source.followers(&channel.name).filter(Follower::is_free) {
                 let place = if policy.is_some() {
-                    let settled = || {
-                        source.settled(channel, follower).map(|image| Place::Plain {
-                            image,
-                            reason: "the device has this release already".to_owned(),
-                        })
-                    };
-                    memory.member_place(source.row.id, channel, &follower.device.id).or_else(settled)
+                    let place = memory.member_place(source.row.id, channel, &follower.device.id);
+                    place.or_else(|| settled(source, channel, follower))
                 } else {
                     let image = source.image(channel.completed, follower.variant);
                     let reason = format!("channel {} has no rollout policy", channel.name);
@@ -310,6 +305,12 @@ impl Rollouts {
             }
         }
     }
+}
+
+/// The place of a device that a rollout does not change.
+fn settled(source: &Source, channel: &ChannelRow, follower: Follower<'_>) -> Option<Place> {
+    let image = source.settled(channel, follower)?;
+    Some(Place::Plain { image, reason: "the device has this release already".to_owned() })
 }
 
 /// Members that do not get the release any more.

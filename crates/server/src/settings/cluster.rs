@@ -205,14 +205,8 @@ impl ClusterOptions {
             }
         }
         let revision = or(self.build_revision, DEFAULT_REVISION);
-        let builder = match (self.build_pipeline, self.build_strategy) {
-            (Some(_), Some(_)) => {
-                return fault("`build_pipeline` and `build_strategy` are both set: remove one".to_owned());
-            }
-            (Some(name), None) => Some(ClusterBuilder::Pipeline(name)),
-            (None, name) => name.map(ClusterBuilder::Strategy),
-        };
-        let build = builder.map(|builder| (builder, revision, self.build_account));
+        let build = builder(self.build_pipeline, self.build_strategy)?
+            .map(|builder| (builder, revision, self.build_account));
         let mut runs = self.runs.unwrap_or_else(|| vec![ClusterWork::Jobs, ClusterWork::Container]);
         runs.sort_unstable();
         runs.dedup();
@@ -234,6 +228,21 @@ impl ClusterOptions {
             test: [or(self.test_cpu, TEST[0]), or(self.test_memory, TEST[1])],
             test_memory_limit: self.test_memory_limit,
         }))
+    }
+}
+
+/// What of the platform builds steps, if something does.
+fn builder(
+    pipeline: Option<String>,
+    strategy: Option<String>,
+) -> Result<Option<ClusterBuilder>, SettingsError> {
+    match (pipeline, strategy) {
+        (Some(_), Some(_)) => {
+            let reason = "`build_pipeline` and `build_strategy` are both set: remove one".to_owned();
+            Err(SettingsError::Cluster { reason })
+        }
+        (Some(name), None) => Ok(Some(ClusterBuilder::Pipeline(name))),
+        (None, name) => Ok(name.map(ClusterBuilder::Strategy)),
     }
 }
 

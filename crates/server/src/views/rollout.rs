@@ -104,14 +104,14 @@ pub(crate) fn rollout(state: RolloutState) -> RolloutView {
 
 fn stage(stage: StageState) -> RolloutStage {
     let StageState { name, counts, is_open, needs_approval } = stage;
-    let state = match (needs_approval, is_open) {
+    let now = match (needs_approval, is_open) {
         (true, _) => "approval",
         (false, true) => "open",
         (false, false) => "waiting",
     };
     RolloutStage {
         name,
-        state: state.to_owned(),
+        state: now.to_owned(),
         devices: counts.members,
         offered: counts.offered,
         healthy: counts.healthy,

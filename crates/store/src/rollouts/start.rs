@@ -165,32 +165,7 @@ impl Store {
                 for entry in &wanted.entries {
                     insert_entry(db, *source, number, entry).await?;
                 }
-                let held = sqlx::query(
-                    "UPDATE channels SET hold = ?, pin = NULL, pin_reason = NULL
-                     WHERE source_id = ? AND name = ? AND generation = ?",
-                )
-                .bind(&wanted.reason)
-                .bind(source.0)
-                .bind(channel.as_str())
-                .bind(generation)
-                .execute(&mut *db)
-                .await
-                .doing("hold a channel")?;
-                changed_one(&held, || format!("channel {channel}"))?;
-                for digest in &wanted.quarantine {
-                    sqlx::query(
-                        "INSERT INTO quarantine (source_id, digest, reason, actor, at) VALUES (?, ?, ?, ?, ?)
-                         ON CONFLICT DO NOTHING",
-                    )
-                    .bind(source.0)
-                    .bind(digest.to_string())
-                    .bind(&wanted.reason)
-                    .bind(entry.actor.to_string())
-                    .bind(now.to_string())
-                    .execute(&mut *db)
-                    .await
-                    .doing("quarantine a digest")?;
-                }
+                hold_and_quarantine(db, &wanted, &entry.actor.to_string(), now).await?;
                 let decided = crate::channels::ChannelMove {
                     channel: channel.clone(),
                     generation: *generation,
@@ -205,4 +180,41 @@ impl Store {
         })
         .await
     }
+}
+
+/// Holds a channel, and quarantines what it goes back from.
+async fn hold_and_quarantine(
+    db: &mut sqlx::SqliteConnection,
+    wanted: &RollBack,
+    actor: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let RollBack { source, channel, generation, .. } = wanted;
+    let held = sqlx::query(
+        "UPDATE channels SET hold = ?, pin = NULL, pin_reason = NULL
+         WHERE source_id = ? AND name = ? AND generation = ?",
+    )
+    .bind(&wanted.reason)
+    .bind(source.0)
+    .bind(channel.as_str())
+    .bind(generation)
+    .execute(&mut *db)
+    .await
+    .doing("hold a channel")?;
+    changed_one(&held, || format!("channel {channel}"))?;
+    for digest in &wanted.quarantine {
+        sqlx::query(
+            "INSERT INTO quarantine (source_id, digest, reason, actor, at) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(source.0)
+        .bind(digest.to_string())
+        .bind(&wanted.reason)
+        .bind(actor)
+        .bind(now.to_string())
+        .execute(&mut *db)
+        .await
+        .doing("quarantine a digest")?;
+    }
+    Ok(())
 }

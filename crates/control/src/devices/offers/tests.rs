@@ -11,6 +11,7 @@ fn image(number: u8) -> Image {
 #[derive(Debug, Clone)]
 struct World {
     state: DeviceState,
+    #[expect(clippy::option_option, reason = "a pin to what is not there is a pin")]
     pin: Option<Option<Image>>,
     rollout: Option<RolloutAnswer>,
     completed: Option<Image>,

@@ -60,7 +60,7 @@ pub(super) fn device(stage: &Stage<'_>) -> anyhow::Result<()> {
     let commit = version(&site, 2, "upgrade")?;
     until("the device runs", RUN_LIMIT, || {
         let phases =
-            ["get", VMIS, "--output", r#"jsonpath={range .items[*]}{.metadata.name}={.status.phase} {end}"#];
+            ["get", VMIS, "--output", r"jsonpath={range .items[*]}{.metadata.name}={.status.phase} {end}"];
         let phases = machines(&site, &phases)?;
         Ok(phases.split(' ').any(|phase| phase.ends_with("-upgrade-1=Running")))
     })?;

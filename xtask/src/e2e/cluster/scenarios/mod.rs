@@ -101,8 +101,11 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("failing-check", "a check that fails: no release", release::failing_check),
     Scenario::new("crashing-init", "an image whose init ends at once", release::crashing_init),
     Scenario::new("device", "devices update themselves in virtual machines, and come back", devices::device)
-        .with_kubevirt(),
-    Scenario::new("device-broken", "a version that a device does not keep", devices::broken).with_kubevirt(),
+        .with_kubevirt()
+        .on_request(),
+    Scenario::new("device-broken", "a version that a device does not keep", devices::broken)
+        .with_kubevirt()
+        .on_request(),
     Scenario::new("machine-uefi", "a virtual machine that firmware starts", devices::firmware)
         .with_kubevirt(),
     Scenario::new("machine-hung", "a virtual machine that hangs", machines::hung).with_kubevirt(),
