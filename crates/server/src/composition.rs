@@ -106,8 +106,8 @@ impl Composition {
         let devices = Devices::new(store.clone(), clock.clone(), Arc::new(rollouts.clone()));
         let gate = Gate::new(live.clone(), &tokens, devices.clone(), address.clone());
         let names = Arc::new(Names { tags: tags.clone(), devices: devices.clone() });
-        let registry_gate = Arc::new(RegistryGate(gate.clone()));
-        let registry = Registry::open(RegistrySettings::new(folder.registry()), names, registry_gate).await?;
+        let registry = RegistrySettings::new(folder.registry());
+        let registry = Registry::open(registry, names, Arc::new(RegistryGate(gate.clone()))).await?;
         let access = own_access(local, &tokens);
         let hosting = Hosting::new(&access, Some(registry.clone()))?;
         let executor = executor(job_registry(settings, &access, &tokens), tasks.clone());
