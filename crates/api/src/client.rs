@@ -1,10 +1,12 @@
 //! The client: one method per route, typed errors, no retries.
 
+mod fleet;
+
 use std::time::Duration;
 
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
-use edgewright_model::names::{ChannelName, DeviceId, ImageName, SiteName, SourceName, VariantName};
+use edgewright_model::names::{ChannelName, ImageName, SiteName, SourceName, VariantName};
 use edgewright_model::run::{RebuildNumber, ReleaseNumber, RunNumber};
 use reqwest::header::LINK;
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -12,12 +14,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, class_of};
 use crate::{
-    AuditFilter, AuditPage, ChannelPost, ChannelView, DeviceIdentity, DevicePost, DeviceReportView,
-    DeviceReports, DeviceReportsResponse, DeviceSummary, DeviceView, EnrolPost, EnrolmentPost, EnrolmentView,
-    EvidenceQuery, EvidenceView, ExportPost, ExportView, ImageSummary, ImageView, PollResponse,
-    QuarantinePost, QuarantineView, RebuildPost, RebuildStatus, ReleaseView, RolloutDeviceView, RolloutPost,
-    RolloutSummary, RolloutView, RunJobs, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary,
-    SiteView, SourceView, TargetView, VerdictPost, VerdictResponse, routes,
+    AuditFilter, AuditPage, ChannelPost, ChannelView, EvidenceQuery, EvidenceView, ExportPost, ExportView,
+    ImageSummary, ImageView, PollResponse, RebuildPost, RebuildStatus, ReleaseView, RunJobs, RunResponse,
+    RunSummary, RunView, ServerStatus, SiteSummary, SiteView, SourceView, TargetView, VerdictPost,
+    VerdictResponse, routes,
 };
 
 /// Time limit for connecting.
@@ -201,62 +201,6 @@ impl Client {
         decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
     }
 
-    /// Sends reports of a device. Those that the server has already change nothing.
-    pub async fn post_device_reports(
-        &self,
-        device: &DeviceId,
-        reports: &DeviceReports,
-    ) -> Result<DeviceReportsResponse, ClientError> {
-        let request = self.request(Method::POST, &routes::device_reports(device), &[]).json(reports);
-        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
-    }
-
-    /// The devices.
-    pub async fn devices(&self, source: Option<&SourceName>) -> Result<Vec<DeviceSummary>, ClientError> {
-        self.list(routes::DEVICES, source, &[], None).await
-    }
-
-    /// One device.
-    pub async fn device(&self, device: &DeviceId) -> Result<DeviceView, ClientError> {
-        self.get(&routes::device(device), &[]).await
-    }
-
-    /// Changes a device.
-    pub async fn change_device(
-        &self,
-        device: &DeviceId,
-        post: &DevicePost,
-    ) -> Result<DeviceView, ClientError> {
-        let request = self.request(Method::POST, &routes::device(device), &[]).json(post);
-        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
-    }
-
-    /// Gives a device another credential.
-    pub async fn rotate_device(&self, device: &DeviceId) -> Result<DeviceIdentity, ClientError> {
-        self.post(&routes::device_credential(device)).await
-    }
-
-    /// Makes an enrolment token.
-    pub async fn make_enrolment(&self, post: &EnrolmentPost) -> Result<EnrolmentView, ClientError> {
-        let request = self.request(Method::POST, routes::ENROLMENTS, &[]).json(post);
-        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
-    }
-
-    /// Exchanges an enrolment token for a device's identity.
-    pub async fn enrol(&self, post: &EnrolPost) -> Result<DeviceIdentity, ClientError> {
-        let request = self.request(Method::POST, routes::ENROL, &[]).json(post);
-        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
-    }
-
-    /// The reports of a device, newest first, at most `limit`.
-    pub async fn device_reports(
-        &self,
-        device: &DeviceId,
-        limit: u32,
-    ) -> Result<Vec<DeviceReportView>, ClientError> {
-        self.get(&routes::device_reports(device), &[("limit", Some(limit.to_string()))]).await
-    }
-
     /// The objects that build a digest again and test it.
     pub async fn export(&self, post: &ExportPost) -> Result<ExportView, ClientError> {
         let request = self.request(Method::POST, routes::EXPORTS, &[]).json(post);
@@ -374,56 +318,6 @@ impl Client {
     ) -> Result<ChannelView, ClientError> {
         let query = [("source", source.map(ToString::to_string))];
         let request = self.request(Method::POST, &routes::channel(channel.as_str()), &query).json(post);
-        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
-    }
-
-    /// The rollouts, newest first.
-    pub async fn rollouts(
-        &self,
-        source: Option<&SourceName>,
-        limit: u32,
-    ) -> Result<Vec<RolloutSummary>, ClientError> {
-        self.list(routes::ROLLOUTS, source, &[], Some(limit)).await
-    }
-
-    /// One rollout, by its number or its channel's name.
-    pub async fn rollout(&self, name: &str, source: Option<&SourceName>) -> Result<RolloutView, ClientError> {
-        self.get(&routes::rollout(name), &[("source", source.map(ToString::to_string))]).await
-    }
-
-    /// Gives an order to a rollout.
-    pub async fn order_rollout(
-        &self,
-        name: &str,
-        source: Option<&SourceName>,
-        post: &RolloutPost,
-    ) -> Result<RolloutView, ClientError> {
-        let query = [("source", source.map(ToString::to_string))];
-        let request = self.request(Method::POST, &routes::rollout(name), &query).json(post);
-        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
-    }
-
-    /// The devices of a rollout, or one of them.
-    pub async fn rollout_devices(
-        &self,
-        name: &str,
-        source: Option<&SourceName>,
-        device: Option<&DeviceId>,
-    ) -> Result<Vec<RolloutDeviceView>, ClientError> {
-        let query =
-            [("source", source.map(ToString::to_string)), ("device", device.map(ToString::to_string))];
-        self.get(&routes::rollout_devices(name), &query).await
-    }
-
-    /// The quarantined digests.
-    pub async fn quarantine(&self) -> Result<Vec<QuarantineView>, ClientError> {
-        self.get(routes::QUARANTINE, &[]).await
-    }
-
-    /// Ends the quarantine of a digest. Returns what remains.
-    pub async fn clear_quarantine(&self, digest: &Digest) -> Result<Vec<QuarantineView>, ClientError> {
-        let post = QuarantinePost { clear: digest.clone() };
-        let request = self.request(Method::POST, routes::QUARANTINE, &[]).json(&post);
         decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
     }
 

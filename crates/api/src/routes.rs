@@ -3,12 +3,14 @@
 //! Names of nodes and variants contain `/`. They are at the end of a path or before a fixed last segment, so
 //! that they need no escaping: `/api/v1/runs/7/jobs/hmi/plant-a/log`.
 
+mod kinds;
 mod table;
 
 use edgewright_model::names::DeviceId;
 use edgewright_model::run::{RebuildNumber, RunNumber};
 
-pub use table::{Content, Operation, Parameter, ROUTES, Route, route};
+pub use kinds::{Content, Operation, Parameter, Route};
+pub use table::{ROUTES, route};
 
 /// A short text for people who open the server's address in a browser.
 pub const INDEX: &str = "/";

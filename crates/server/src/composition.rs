@@ -91,15 +91,14 @@ impl Composition {
     ) -> Result<Self, StartError> {
         settings.old_spellings.iter().for_each(OldSpelling::warn);
         warn_of_secrets(settings);
-        let folder = DataFolder::new(&settings.data);
+        let (folder, tasks) = (DataFolder::new(&settings.data), Tasks::new());
         let listeners = Listeners::bind(settings).await?;
-        let (local, secure_local) = (listeners.local, listeners.secure_local);
+        let Listeners { local, secure_local, .. } = listeners;
         let address = registry_address(settings, secure_local.unwrap_or(local));
         let live = Shared::new(Live::read(settings, &address)?);
         let io = |source| FolderError::Io { root: settings.data.clone(), source };
         lock.announce(holder(settings, local, &address)).map_err(io)?;
 
-        let tasks = Tasks::new();
         let store = Store::open(&folder.database()).await?;
         let tags = ChannelTags::default();
         let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone());
@@ -112,9 +111,9 @@ impl Composition {
         let hosting = Hosting::new(&access, Some(registry.clone()))?;
         let executor = executor(job_registry(settings, &access, &tokens), tasks.clone());
         let git = Git::open(&folder.sources().join("home"), ProcessContext::new(tasks.token().clone()))?;
-        let serving = Serving { registry: address.clone(), live: live.clone() };
+        let serving = Some(Serving { registry: address.clone(), live: live.clone() });
         let lane_inputs = lane_inputs(|lane| executor.lane_profile(lane));
-        let views = Views::new(store.for_api(), folder, clock.clone(), Some(serving), lane_inputs);
+        let views = Views::new(store.for_api(), folder, clock.clone(), serving, lane_inputs);
         let parts = Parts {
             store: store.clone(),
             hosting,

@@ -1,8 +1,8 @@
 //! `bench fleet`: a server that 100,000 devices know.
 //!
-//! The devices enrol, connect after an outage, poll, and take a release that fails. They are one process with
-//! one thread (`crates/load`), which shares the machine with the server. No rival is measured beside it: those
-//! that answer devices one by one need a cluster and a database.
+//! The devices enrol, connect after an outage, poll, and take a release that fails. They are one process
+//! with one thread (`crates/load`), which shares the machine with the server. No rival is measured beside it:
+//! those that answer devices one by one need a cluster and a database.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -30,19 +30,7 @@ const SERIAL: &str = "/sys/class/dmi/id/product_serial";
 pub(super) async fn run(cli: &Cli, args: &EnrolArgs) -> Result<ExitCode, Failure> {
     let folder = cli.config.parent().unwrap_or(Path::new("/")).to_owned();
     let (config, state, asked) = (cli.config.clone(), cli.state.clone(), args.clone());
-    let (token, authority, attempt, serial) = on_disk(move || {
-        if config.exists() && !asked.force {
-            let message = format!("{} exists", config.display());
-            let hint = "use --force to replace it, or `edgewright device rotate` for another credential";
-            return Err(Failure::new(ErrorClass::Conflict, message, Some(hint.to_owned())));
-        }
-        let token = read(&asked.token_file)?.trim().to_owned();
-        let authority = asked.ca_file.as_deref().map(read).transpose()?;
-        let serial = asked.serial.clone().or_else(|| Some(read(Path::new(SERIAL)).ok()?.trim().to_owned()));
-        let serial = serial.filter(|serial| !serial.is_empty());
-        Ok((token, authority, attempt(&state)?, serial))
-    })
-    .await?;
+    let (token, authority, attempt, serial) = on_disk(move || prepare(&config, &state, &asked)).await?;
     let client = match &authority {
         Some(pem) => Client::with_authorities(&args.server, pem.as_bytes()),
         None => Client::new(&args.server),
@@ -59,6 +47,22 @@ pub(super) async fn run(cli: &Cli, args: &EnrolArgs) -> Result<ExitCode, Failure
     })
     .await?;
     report(cli.json, &identity)
+}
+
+/// What an enrolment needs: token, authorities, attempt and serial number.
+type Prepared = (String, Option<String>, String, Option<String>);
+
+fn prepare(config: &Path, state: &Path, asked: &EnrolArgs) -> Result<Prepared, Failure> {
+    if config.exists() && !asked.force {
+        let message = format!("{} exists", config.display());
+        let hint = "use --force to replace it, or `edgewright device rotate` for another credential";
+        return Err(Failure::new(ErrorClass::Conflict, message, Some(hint.to_owned())));
+    }
+    let token = read(&asked.token_file)?.trim().to_owned();
+    let authority = asked.ca_file.as_deref().map(read).transpose()?;
+    let serial = asked.serial.clone().or_else(|| Some(read(Path::new(SERIAL)).ok()?.trim().to_owned()));
+    let serial = serial.filter(|serial| !serial.is_empty());
+    Ok((token, authority, attempt(state)?, serial))
 }
 
 fn rejected(error: &ClientError) -> Failure {

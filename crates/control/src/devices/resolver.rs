@@ -1,4 +1,5 @@
-//! The virtual repositories of devices: `device/self` is that of the credential, `device/ID` that of the name.
+//! The virtual repositories of devices: `device/self` is that of the credential, `device/ID` that of the
+//! name.
 //!
 //! | name | answers |
 //! |---|---|

@@ -181,8 +181,8 @@ proptest! {
         prop_assert_eq!(after.offer().image, first.image);
     }
 
-    /// After a restore, devices have images that the backup does not know: nothing was delivered, and all that
-    /// it knows is below the floor.
+    /// After a restore, devices have images that the backup does not know: nothing was delivered, and all
+    /// that it knows is below the floor.
     #[test]
     fn a_restored_backup_orders_no_downgrade(world in worlds()) {
         let all: Vec<Image> = (1..=4).map(image).collect();
