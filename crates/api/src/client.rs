@@ -355,7 +355,7 @@ impl Client {
 
     /// The audit trail.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, ClientError> {
-        let AuditFilter { actor, operation, object, since, limit, cursor } = filter;
+        let AuditFilter { actor, operation, object, since, limit, cursor, after } = filter;
         let query = [
             ("actor", actor.as_ref().map(ToString::to_string)),
             ("operation", operation.clone()),
@@ -363,6 +363,7 @@ impl Client {
             ("since", since.map(|since| since.to_string())),
             limited(*limit),
             ("cursor", cursor.clone()),
+            ("after", after.map(|after| after.to_string())),
         ];
         self.get(routes::AUDIT, &query).await
     }

@@ -49,7 +49,8 @@ pub const EXPORTS: &str = "/api/v1/exports";
 /// `POST`: start a rebuild; the body is a [`crate::RebuildPost`]. Returns [`crate::RebuildStatus`].
 pub const REBUILDS: &str = "/api/v1/rebuilds";
 
-/// An [`crate::AuditPage`], newest first. Query: `actor`, `operation`, `object`, `since`, `limit`, `cursor`.
+/// An [`crate::AuditPage`], newest first. Query: `actor`, `operation`, `object`, `since`, `limit`, `cursor`,
+/// `after`.
 pub const AUDIT: &str = "/api/v1/audit";
 
 /// The devices.

@@ -34,7 +34,7 @@ use crate::{complete, exit};
 pub(crate) use self::disk::DiskArgs;
 pub(crate) use self::export::{ExportArgs, ExportCommand};
 pub(crate) use self::read::{
-    AuditArgs, ChannelArgs, ChannelCommand, ImageCommand, ListArgs, PageArgs, ReleaseCommand, RowsArgs,
+    AuditArgs, AuditCommand, ChannelArgs, ChannelCommand, ImageCommand, ListArgs, PageArgs, ReleaseCommand, RowsArgs,
     SelectionArgs, SiteCommand, SourceCommand,
 };
 pub(crate) use self::rollout::{RolloutCommand, SimulateArgs};
@@ -206,9 +206,9 @@ pub(crate) enum Command {
         #[arg(add = ArgValueCompleter::new(complete::sources))]
         source: SourceName,
     },
-    /// List who changed what, newest first
+    /// List who changed what, newest first; verify or export the trail
     #[command(
-        after_help = "Examples:\n  edgewright audit --object plants/channels/stable\n  edgewright audit --actor operator:token --since 2026-01-31T08:00:00Z --json"
+        after_help = "Examples:\n  edgewright audit --object plants/channels/stable\n  edgewright audit --actor operator:token --since 2026-01-31T08:00:00Z --json\n  edgewright audit verify"
     )]
     Audit(AuditArgs),
     /// Rebuild a released image without the mirror and compare: proved or refuted

@@ -16,6 +16,7 @@
 //! | [`run`] | numbers and states of runs, nodes and releases |
 //! | [`error`] | error classes and the chain printer |
 
+pub mod audit;
 pub mod containerfile;
 pub mod digest;
 pub mod duration;

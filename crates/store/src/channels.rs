@@ -195,7 +195,7 @@ impl Store {
             Box::pin(async move {
                 let changed = change.execute(&mut *db).await.doing("change a channel")?;
                 changed_one(&changed, || format!("channel {name}"))?;
-                record.execute(db).await.doing("write an audit row").map(drop)
+                record.execute(db).await.doing("write an audit row")
             })
         })
         .await

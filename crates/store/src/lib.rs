@@ -55,7 +55,7 @@
 //!         Box::pin(async move {
 //!             let done = cancel.execute(&mut *db).await.doing("cancel a run")?;
 //!             changed_one(&done, || format!("run {number}"))?;
-//!             audit.execute(db).await.doing("write an audit row").map(drop)
+//!             audit.execute(db).await.doing("write an audit row")
 //!         })
 //!     })
 //!     .await

@@ -496,8 +496,9 @@ pub const ROUTES: &[Route] = &[
             in_query("since", "string", "only changes at or after this time (RFC 3339)"),
             LIMIT,
             in_query("cursor", "string", "`next` of the previous page"),
+            in_query("after", "integer", "only changes with higher numbers, oldest first, for exports"),
         ],
-        "The audit trail, newest first.",
+        "The audit trail, newest first. Each entry has the hash of the one before.",
     ),
     Route {
         body: Some("DeviceReports"),

@@ -1,5 +1,6 @@
 //! One function per subcommand: ask, render, print.
 
+mod audit;
 mod backup;
 mod cancel;
 mod channel;
@@ -41,14 +42,13 @@ mod watch_run;
 
 pub(crate) use check::Folder;
 
-use edgewright_api::AuditFilter;
 use edgewright_api::documents::Document;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
 
 use crate::args::{
-    AuditArgs, ChannelCommand, Cli, Command, ExportCommand, Format, Global, ImageCommand, JobCommand,
+    AuditArgs, AuditCommand, ChannelCommand, Cli, Command, ExportCommand, Format, Global, ImageCommand, JobCommand,
     ReleaseCommand, RolloutCommand, RunCommand, SiteCommand, SourceCommand, VerdictCommand,
 };
 use crate::exit::{End, Failure};
@@ -93,6 +93,9 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Backup { file } => backup::backup(&global, &file).await,
         Command::Restore { file } => restore::restore(&global, &file).await,
         Command::Channel { command } => channels(command, &global).await,
+        Command::Audit(AuditArgs { command: Some(AuditCommand::Verify { file: Some(file), anchor }), .. }) => {
+            audit::verify_file(file, anchor).await
+        }
         Command::Source { command: SourceCommand::Poll { source } } | Command::Poll { source } => {
             poll(&global, &source).await
         }
@@ -157,7 +160,7 @@ async fn read(command: Command, global: &Global) -> Result<End, Failure> {
         Command::Source { command: SourceCommand::List { rows, format } } => {
             list::sources(&reader, rows, format).await
         }
-        Command::Audit(args) => audit(&reader, args).await,
+        Command::Audit(args) => audit::audit(&reader, args).await,
         other => Err(Failure::new(ErrorClass::Bug, format!("a command is not dispatched: {other:?}"))),
     }
 }
@@ -186,19 +189,6 @@ fn passing_program(process: u32) -> Option<String> {
     let name = program.rsplit('/').next().unwrap_or_default().to_owned();
     let command = words.find(|word| matches!(&**word, "run" | "update" | "rebuild" | "serve"))?;
     (name == "edgewright" && command != "serve").then(|| format!("edgewright {command}"))
-}
-
-async fn audit(reader: &Reader, args: AuditArgs) -> Result<End, Failure> {
-    let filter = AuditFilter {
-        actor: args.actor,
-        operation: args.operation,
-        object: args.object,
-        since: args.since,
-        limit: args.limit,
-        cursor: args.cursor,
-    };
-    let page = reader.audit(&filter).await?;
-    print(args.format.json, &page, |page| render::audit(page, now()))
 }
 
 fn print<T: Document>(json: bool, document: &T, text: impl FnOnce(&T) -> String) -> Result<End, Failure> {
