@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use edgewright_model::Digest;
 use edgewright_model::error::{Chain, ErrorClass};
-use edgewright_model::names::{ChannelName, DeviceId, ImageName, SiteName, SourceName, VariantName};
+use edgewright_model::names::{
+    ChannelName, DeviceId, ImageName, SiteName, SourceName, UserName, VariantName,
+};
 use edgewright_model::run::{RebuildNumber, ReleaseNumber, RunNumber};
 use reqwest::header::LINK;
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -13,9 +15,10 @@ use serde::de::DeserializeOwned;
 use crate::error::{ApiError, class_of};
 use crate::{
     AuditFilter, AuditPage, ChannelPost, ChannelView, DeviceReportView, DeviceReports, DeviceReportsResponse,
-    EvidenceQuery, EvidenceView, ExportPost, ExportView, ImageSummary, ImageView, PollResponse, RebuildPost,
-    RebuildStatus, ReleaseView, RunJobs, RunResponse, RunSummary, RunView, ServerStatus, SiteSummary,
-    SiteView, SourceView, TargetView, VerdictPost, VerdictResponse, routes,
+    EvidenceQuery, EvidenceView, ExportPost, ExportView, Identity, ImageSummary, ImageView, LoginView,
+    PollResponse, RebuildPost, RebuildStatus, ReleaseView, RunJobs, RunResponse, RunSummary, RunView,
+    ServerStatus, SiteSummary, SiteView, SourceView, TargetView, TokenPost, TokenResponse, UserPost,
+    UserView, VerdictPost, VerdictResponse, routes,
 };
 
 /// Time limit for connecting.
@@ -366,6 +369,50 @@ impl Client {
             ("after", after.map(|after| after.to_string())),
         ];
         self.get(routes::AUDIT, &query).await
+    }
+
+    /// The local users.
+    pub async fn users(&self) -> Result<Vec<UserView>, ClientError> {
+        self.get(routes::USERS, &[]).await
+    }
+
+    /// Adds a user, or replaces the roles of one.
+    pub async fn set_user(&self, user: &UserPost) -> Result<UserView, ClientError> {
+        let request = self.request(Method::POST, routes::USERS, &[]).json(user);
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
+    }
+
+    /// Removes a user.
+    pub async fn remove_user(&self, name: &UserName) -> Result<UserView, ClientError> {
+        let request = self.request(Method::DELETE, &routes::user(name.as_str()), &[]);
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
+    }
+
+    /// Issues a token of a user.
+    pub async fn issue_token(&self, name: &UserName, post: &TokenPost) -> Result<TokenResponse, ClientError> {
+        let request = self.request(Method::POST, &routes::user_tokens(name.as_str()), &[]).json(post);
+        decode(self.send(request.timeout(RESPONSE_LIMIT)).await?).await
+    }
+
+    /// Revokes a token of a user.
+    pub async fn revoke_token(&self, name: &UserName, id: i64) -> Result<(), ClientError> {
+        let request = self.request(Method::DELETE, &routes::user_token(name.as_str(), id), &[]);
+        self.send(request.timeout(RESPONSE_LIMIT)).await.map(drop)
+    }
+
+    /// Who this client is to the server.
+    pub async fn whoami(&self) -> Result<Identity, ClientError> {
+        self.get(routes::WHOAMI, &[]).await
+    }
+
+    /// How users log in.
+    pub async fn login(&self) -> Result<LoginView, ClientError> {
+        self.get(routes::LOGIN, &[]).await
+    }
+
+    /// The address of the server, as it was given.
+    pub const fn base(&self) -> &Url {
+        &self.base
     }
 
     fn request(&self, method: Method, path: &str, query: &[(&str, Option<String>)]) -> RequestBuilder {

@@ -53,6 +53,13 @@ pub const REBUILDS: &str = "/api/v1/rebuilds";
 /// `after`.
 pub const AUDIT: &str = "/api/v1/audit";
 
+/// [`crate::UserView`]s, by name. `POST`: add or change a user; the body is a [`crate::UserPost`].
+pub const USERS: &str = "/api/v1/users";
+/// The [`crate::Identity`] of the client.
+pub const WHOAMI: &str = "/api/v1/whoami";
+/// A [`crate::LoginView`]; 404 if the server trusts no provider.
+pub const LOGIN: &str = "/api/v1/login";
+
 /// The devices.
 const DEVICES: &str = "/api/v1/devices";
 
@@ -70,6 +77,21 @@ pub fn poll(source: &str) -> String {
 /// [`crate::RunResponse`].
 pub fn update(source: &str) -> String {
     format!("{SOURCES}/{source}/update")
+}
+
+/// `DELETE`: remove a user.
+pub fn user(name: &str) -> String {
+    format!("{USERS}/{name}")
+}
+
+/// `POST`: issue a token; the body is a [`crate::TokenPost`]. Returns [`crate::TokenResponse`].
+pub fn user_tokens(name: &str) -> String {
+    format!("{USERS}/{name}/tokens")
+}
+
+/// `DELETE`: revoke a token.
+pub fn user_token(name: &str, id: i64) -> String {
+    format!("{USERS}/{name}/tokens/{id}")
 }
 
 /// [`crate::RunView`].

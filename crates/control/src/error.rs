@@ -1,7 +1,7 @@
 //! What can go wrong in control.
 
 use edgewright_model::error::ErrorClass;
-use edgewright_model::names::{ChannelName, SourceName};
+use edgewright_model::names::{ChannelName, SourceName, UserName};
 use edgewright_model::run::{ReleaseNumber, RunNumber};
 use edgewright_store::StoreError;
 
@@ -143,6 +143,20 @@ pub enum ControlError {
         /// Why.
         why: String,
     },
+    /// A user that does not exist.
+    #[error("there is no user `{user}`")]
+    NoUser {
+        /// The user.
+        user: UserName,
+    },
+    /// A token that does not exist.
+    #[error("user `{user}` has no token {id}")]
+    NoToken {
+        /// The user.
+        user: UserName,
+        /// The token's id.
+        id: i64,
+    },
     /// A value that cannot be written as JSON.
     #[error("a document cannot be written")]
     Document(#[from] serde_json::Error),
@@ -175,9 +189,12 @@ impl ControlError {
             | Self::Export { .. }
             | Self::ManyChannels { .. }
             | Self::Over { .. } => ErrorClass::Conflict,
-            Self::NoRun { .. } | Self::NotBuilt | Self::NoChannel { .. } | Self::NoRelease { .. } => {
-                ErrorClass::NotFound
-            }
+            Self::NoRun { .. }
+            | Self::NotBuilt
+            | Self::NoChannel { .. }
+            | Self::NoRelease { .. }
+            | Self::NoUser { .. }
+            | Self::NoToken { .. } => ErrorClass::NotFound,
             Self::NotPermitted(_) | Self::UntrustedSecret { .. } | Self::SecretNotGranted { .. } => {
                 ErrorClass::Denied
             }
@@ -189,6 +206,7 @@ impl ControlError {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoRun { .. } => Some("`edgewright runs` lists them"),
+            Self::NoUser { .. } | Self::NoToken { .. } => Some("`edgewright user list` lists them"),
             Self::NoChannel { .. } => Some("`edgewright channels` lists them"),
             Self::ManyChannels { .. } => Some("name the source: `--source NAME`"),
             Self::NoRelease { .. } => Some("`edgewright releases` lists them"),

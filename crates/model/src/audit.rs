@@ -314,10 +314,7 @@ mod tests {
             change(&mut rows);
             verify(&rows, None).unwrap_err()
         };
-        assert!(matches!(
-            altered(&|rows| rows[2].1.push('x')),
-            Broken::Changed { number: 3, .. }
-        ));
+        assert!(matches!(altered(&|rows| rows[2].1.push('x')), Broken::Changed { number: 3, .. }));
         assert_eq!(altered(&|rows| drop(rows.remove(1))), Broken::Gap { number: 3, after: 1 });
         assert_eq!(altered(&|rows| drop(rows.remove(0))), Broken::Gap { number: 2, after: 0 });
         assert_eq!(altered(&|rows| rows.swap(1, 2)), Broken::Gap { number: 3, after: 1 });

@@ -41,6 +41,11 @@ impl AccessToken {
     pub fn new(token: &str) -> Self {
         Self(Digest::of(token))
     }
+
+    /// The hash.
+    pub const fn digest(&self) -> &Digest {
+        &self.0
+    }
 }
 
 impl fmt::Debug for AccessToken {
@@ -72,6 +77,11 @@ impl Credentials {
             Some(token) => Self::Token(AccessToken::new(&token)),
         }
     }
+}
+
+/// The token that a request presents, for an authorizer that verifies its signature.
+pub fn presented_token(headers: &HeaderMap) -> Option<String> {
+    presented(headers.get(header::AUTHORIZATION)?.as_bytes())
 }
 
 /// The presented token; empty if a client sends empty credentials.

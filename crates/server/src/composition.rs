@@ -19,6 +19,7 @@ use edgewright_api::RegistryAddress;
 use edgewright_control::context::OperationContext;
 use edgewright_control::hosting::Hosting;
 use edgewright_control::releases::tags::ChannelTags;
+use edgewright_control::users::Users;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
 use edgewright_job::{Executor, JobRegistry};
 use edgewright_model::names::{CommitId, ImageName, SourceName};
@@ -32,7 +33,7 @@ use edgewright_store::Store;
 use edgewright_store::sources::SourceId;
 
 use crate::folder::{DataFolder, FolderError, FolderLock, Holder};
-use crate::http::access::Gate;
+use crate::http::access::{Gate, Known};
 use crate::http::registry::RegistryGate;
 use crate::live::{Live, Shared};
 use crate::metrics::Metrics;
@@ -57,6 +58,7 @@ pub struct Composition {
     pub control: Control,
     /// Documents for clients.
     pub views: Views,
+    users: Users,
     sources: Vec<(SourceSettings, SourceId)>,
     settings: Settings,
     live: Shared,
@@ -100,7 +102,9 @@ impl Composition {
         let tasks = Tasks::new();
         let store = Store::open(&folder.database()).await?;
         let tags = ChannelTags::default();
-        let gate = Gate::new(live.clone(), &tokens, address.clone());
+        let users = Users::open(store.clone(), clock.clone()).await?;
+        let known = Known { tokens: &tokens, users: users.clone(), clock: clock.clone() };
+        let gate = Gate::new(live.clone(), known, address.clone());
         let registry_ports = (Arc::new(tags.clone()), Arc::new(RegistryGate(gate.clone())));
         let registry =
             Registry::open(RegistrySettings::new(folder.registry()), registry_ports.0, registry_ports.1)
@@ -125,6 +129,7 @@ impl Composition {
         let composition = Self {
             sources: follow(&control, &settings.sources).await?,
             control,
+            users,
             views,
             settings: settings.clone(),
             live,

@@ -3,6 +3,7 @@
 //! | token | holder | valid |
 //! |---|---|---|
 //! | `ewop_…` | the operator: `[access] token_file`, or `DATA/operator-token` | until it changes |
+//! | `ewusr_…` | a local user | until it expires, or is revoked |
 //! | `ewdev_…` | devices, for their reports: `DATA/report-token` | until it changes |
 //! | `ewjob_…` | one job | as long as the job |
 //! | `ewsys_…` | control's own writes to the registry | as long as the process |
@@ -34,6 +35,8 @@ const PRIVATE: u32 = 0o600;
 pub enum TokenKind {
     /// The operator's.
     Operator,
+    /// A user's.
+    User,
     /// A job's.
     Job,
     /// That for reports of devices.
@@ -46,6 +49,7 @@ impl TokenKind {
     const fn prefix(self) -> &'static str {
         match self {
             Self::Operator => "ewop_",
+            Self::User => "ewusr_",
             Self::Job => "ewjob_",
             Self::Device => "ewdev_",
             Self::System => "ewsys_",

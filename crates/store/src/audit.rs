@@ -101,7 +101,9 @@ impl Append {
     pub(crate) async fn execute(self, db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let Self { entry, at } = self;
         let last: Option<(i64, String)> =
-            sqlx::query_as("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetch_optional(&mut *db).await?;
+            sqlx::query_as("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1")
+                .fetch_optional(&mut *db)
+                .await?;
         let (last, previous) = match last {
             Some((number, hash)) => {
                 (number, hash.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?)
@@ -172,7 +174,8 @@ impl Store {
     /// Writes a row for a change outside of this database, such as in the registry or in memory.
     pub async fn note_audit(&self, entry: &NewAuditEntry, now: Timestamp) -> Result<(), StoreError> {
         let record = insert(entry, now);
-        self.write(move |db| Box::pin(async move { record.execute(db).await.doing("write an audit row") })).await
+        self.write(move |db| Box::pin(async move { record.execute(db).await.doing("write an audit row") }))
+            .await
     }
 
     /// Rows, newest first; those after a number oldest first.
@@ -291,10 +294,10 @@ mod tests {
 
         let mut db = edgewright_sqlite::connect(&path).await.unwrap();
         let change = "UPDATE audit SET actor = 'operator:command' WHERE id = 7";
-        let refused = sqlx::query(change).execute(&mut db).await.unwrap_err().to_string();
-        assert!(refused.contains("rows of the audit trail never change"), "{refused}");
-        let refused = sqlx::query("DELETE FROM audit WHERE id = 7").execute(&mut db).await.unwrap_err();
-        assert!(refused.to_string().contains("rows of the audit trail are never removed"), "{refused}");
+        let rejected = sqlx::query(change).execute(&mut db).await.unwrap_err().to_string();
+        assert!(rejected.contains("rows of the audit trail never change"), "{rejected}");
+        let rejected = sqlx::query("DELETE FROM audit WHERE id = 7").execute(&mut db).await.unwrap_err();
+        assert!(rejected.to_string().contains("rows of the audit trail are never removed"), "{rejected}");
         sqlx::query("DROP TRIGGER audit_rows_do_not_change").execute(&mut db).await.unwrap();
         sqlx::query(change).execute(&mut db).await.unwrap();
         let store = Store::open_read_only(&path).await.unwrap();

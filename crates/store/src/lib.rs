@@ -16,6 +16,7 @@
 //! | [`channels`] | `channels`, `channel_moves` |
 //! | [`inventory`] | `sites`, `slots`, `rollout_policies`; declared columns of `sources`, `channels` |
 //! | [`audit`] | `audit` |
+//! | [`users`] | `users`, `user_tokens` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
 //! | [`retention`] | `collected`, `confirmed_time`; which rows are needed, and the removal of the rest |
@@ -89,6 +90,7 @@ pub mod runs;
 pub mod sources;
 pub mod targets;
 pub mod unchanged;
+pub mod users;
 mod write;
 
 pub use edgewright_sqlite::WriterStats;

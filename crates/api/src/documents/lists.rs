@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ChannelView, EvidenceView, ImageSummary, ReleaseView, RunSummary, SiteSummary, SourceView};
+use crate::{
+    ChannelView, EvidenceView, ImageSummary, ReleaseView, RunSummary, SiteSummary, SourceView, UserView,
+};
 
 macro_rules! lists {
     ($($(#[$doc:meta])* $list:ident { $(#[$field_doc:meta])* $field:ident: $item:ty })+) => {$(
@@ -46,6 +48,11 @@ lists! {
     SourceList {
         /// Sources, sorted by name.
         sources: SourceView
+    }
+    /// Users.
+    UserList {
+        /// Local users, sorted by name.
+        users: UserView
     }
     /// Evidence.
     EvidenceList {

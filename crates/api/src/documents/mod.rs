@@ -34,12 +34,12 @@ pub use folder::{
     ChangeView, ChangedKind, CheckReport, Declared, PlanExplanation, PlanNode, PlanReport,
     PlatformExplanation, StepExplanation, StepState, UpdateReport, VariableView, VariantVars,
 };
-pub use lists::{ChannelList, EvidenceList, ImageList, ReleaseList, RunList, SiteList, SourceList};
+pub use lists::{ChannelList, EvidenceList, ImageList, ReleaseList, RunList, SiteList, SourceList, UserList};
 pub use reference::reference;
 pub use rollout::{RolloutSimulation, SimulatedRate, SimulatedStage};
 
 use crate::{
-    AuditPage, ChannelView, ImageView, RebuildStatus, ReleaseView, RunView, ServerStatus, SiteView,
+    AuditPage, ChannelView, Identity, ImageView, RebuildStatus, ReleaseView, RunView, ServerStatus, SiteView,
     VerdictResponse,
 };
 
@@ -158,6 +158,8 @@ documents! {
     SourceList, "source-list", ["source list"];
     ServerStatus, "status", ["status"];
     AuditPage, "audit", ["audit"];
+    UserList, "user-list", ["user list"];
+    Identity, "identity", ["whoami"];
     UpdateReport, "update", ["update"];
     RebuildStatus, "rebuild", ["rebuild DIGEST", "rebuild VARIANT"];
     VerdictResponse, "verdict", ["verdict post"];

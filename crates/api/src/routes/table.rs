@@ -1,10 +1,10 @@
 //! The table of routes: the server, the OpenAPI document and the access table are made from it.
 
 use super::{
-    AUDIT, CHANNELS, EVENTS, EXPORTS, HEALTH, IMAGES, INDEX, METRICS, OPENAPI, READY, REBUILDS, RELEASES,
-    RUNS, SITES, SOURCES, STATUS, TARGETS, VERDICTS,
+    AUDIT, CHANNELS, EVENTS, EXPORTS, HEALTH, IMAGES, INDEX, LOGIN, METRICS, OPENAPI, READY, REBUILDS,
+    RELEASES, RUNS, SITES, SOURCES, STATUS, TARGETS, USERS, VERDICTS, WHOAMI,
 };
-use crate::access::{Access, Method};
+use crate::access::{Access, Method, Rule};
 
 /// The operation of a route. The server has one handler for each, the OpenAPI document one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +75,20 @@ pub enum Operation {
     Hook,
     /// [`AUDIT`].
     Audit,
+    /// [`USERS`].
+    Users,
+    /// [`USERS`].
+    SetUser,
+    /// [`super::user`].
+    RemoveUser,
+    /// [`super::user_tokens`].
+    IssueToken,
+    /// [`super::user_token`].
+    RevokeToken,
+    /// [`WHOAMI`].
+    Whoami,
+    /// [`LOGIN`].
+    Login,
     /// [`super::device_reports`].
     PostDeviceReports,
     /// [`super::device_reports`].
@@ -189,6 +203,23 @@ const fn post(
     Route {
         method: Method::Post,
         access: Access::OPERATE,
+        ..get(operation, id, path, content, parameters, about)
+    }
+}
+
+const USER: Parameter = in_path("user", "string", "the user's name");
+
+const fn delete(
+    operation: Operation,
+    id: &'static str,
+    path: &'static str,
+    content: Content,
+    parameters: &'static [Parameter],
+    about: &'static str,
+) -> Route {
+    Route {
+        method: Method::Delete,
+        access: Access::ADMINISTER,
         ..get(operation, id, path, content, parameters, about)
     }
 }
@@ -500,6 +531,79 @@ pub const ROUTES: &[Route] = &[
         ],
         "The audit trail, newest first. Each entry has the hash of the one before.",
     ),
+    Route {
+        access: Access::ADMINISTER,
+        ..get(
+            Operation::Users,
+            "users",
+            USERS,
+            Content::List("UserView"),
+            &[],
+            "The local users, sorted by name, without their tokens.",
+        )
+    },
+    Route {
+        body: Some("UserPost"),
+        access: Access::ADMINISTER,
+        ..post(
+            Operation::SetUser,
+            "setUser",
+            USERS,
+            Content::Document("UserView"),
+            &[],
+            "Add a local user, or replace the roles of one.",
+        )
+    },
+    delete(
+        Operation::RemoveUser,
+        "removeUser",
+        "/api/v1/users/{user}",
+        Content::Document("UserView"),
+        &[USER],
+        "Remove a local user; all tokens of the user are invalid at once.",
+    ),
+    Route {
+        body: Some("TokenPost"),
+        access: Access::ADMINISTER,
+        ..post(
+            Operation::IssueToken,
+            "issueToken",
+            "/api/v1/users/{user}/tokens",
+            Content::Document("TokenResponse"),
+            &[USER],
+            "Issue a token of a local user. It is shown only in this response.",
+        )
+    },
+    delete(
+        Operation::RevokeToken,
+        "revokeToken",
+        "/api/v1/users/{user}/tokens/{token}",
+        TEXT,
+        &[USER, in_path("token", "integer", "the token's id")],
+        "Revoke a token of a local user: it is invalid at once.",
+    ),
+    Route {
+        access: Access { job: Rule::Denied, device: Rule::Denied, system: Rule::Denied, ..Access::PUBLIC },
+        ..get(
+            Operation::Whoami,
+            "whoami",
+            WHOAMI,
+            Content::Document("Identity"),
+            &[],
+            "The principal of the request, with its roles.",
+        )
+    },
+    Route {
+        access: Access::PUBLIC,
+        ..get(
+            Operation::Login,
+            "login",
+            LOGIN,
+            Content::Document("LoginView"),
+            &[],
+            "How users log in, if the server trusts an OpenID Connect provider.",
+        )
+    },
     Route {
         body: Some("DeviceReports"),
         access: Access::REPORT,

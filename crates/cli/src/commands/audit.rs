@@ -51,9 +51,10 @@ async fn export(reader: &Reader, mut after: u64) -> Result<End, Failure> {
         (after, head) = (last.number, Some(Anchor { number: last.number, hash: last.hash.clone() }));
         let mut lines = String::new();
         for entry in &entries {
-            lines.push_str(&serde_json::to_string(entry).map_err(|error| {
-                Failure::new(ErrorClass::Bug, format!("cannot write JSON: {error}"))
-            })?);
+            lines.push_str(
+                &serde_json::to_string(entry)
+                    .map_err(|error| Failure::new(ErrorClass::Bug, format!("cannot write JSON: {error}")))?,
+            );
             lines.push('\n');
         }
         if !output::print_text(&lines)? {

@@ -17,6 +17,7 @@ mod init;
 mod init_from;
 mod job;
 mod list;
+mod login;
 mod logs;
 mod plan;
 mod plan_explain;
@@ -37,6 +38,7 @@ mod show;
 mod target;
 mod tools;
 mod update;
+mod user;
 mod verdict;
 mod watch_run;
 
@@ -48,8 +50,8 @@ use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
 
 use crate::args::{
-    AuditArgs, AuditCommand, ChannelCommand, Cli, Command, ExportCommand, Format, Global, ImageCommand, JobCommand,
-    ReleaseCommand, RolloutCommand, RunCommand, SiteCommand, SourceCommand, VerdictCommand,
+    AuditArgs, AuditCommand, ChannelCommand, Cli, Command, ExportCommand, Format, Global, ImageCommand,
+    JobCommand, ReleaseCommand, RolloutCommand, RunCommand, SiteCommand, SourceCommand, VerdictCommand,
 };
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
@@ -58,6 +60,9 @@ use crate::{connection, output, render};
 /// Runs the command.
 pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
     let global = cli.global;
+    if !matches!(cli.command, Command::Job { .. } | Command::Serve(_) | Command::Logout) {
+        login::refresh().await?;
+    }
     match cli.command {
         Command::Init { dir, from: None } => init::init(&dir).await,
         Command::Init { dir, from: Some(containerfile) } => init_from::init(&containerfile, &dir).await,
@@ -93,9 +98,14 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Backup { file } => backup::backup(&global, &file).await,
         Command::Restore { file } => restore::restore(&global, &file).await,
         Command::Channel { command } => channels(command, &global).await,
-        Command::Audit(AuditArgs { command: Some(AuditCommand::Verify { file: Some(file), anchor }), .. }) => {
-            audit::verify_file(file, anchor).await
-        }
+        Command::User { command } => user::user(&global, command).await,
+        Command::Login(args) => login::login(&global, args).await,
+        Command::Logout => login::logout(&global).await,
+        Command::Whoami { format } => login::whoami(&global, format).await,
+        Command::Audit(AuditArgs {
+            command: Some(AuditCommand::Verify { file: Some(file), anchor }),
+            ..
+        }) => audit::verify_file(file, anchor).await,
         Command::Source { command: SourceCommand::Poll { source } } | Command::Poll { source } => {
             poll(&global, &source).await
         }

@@ -2,11 +2,12 @@
 
 use axum::extract::Request;
 use axum::http::{Method, Response, header::HeaderName};
-use edgewright_api::access;
+use edgewright_api::access::{self, Rule};
 use edgewright_control::access::Operation;
 use edgewright_control::context::OperationContext;
 use edgewright_model::grants::BlobGrant;
 use edgewright_model::principal::Principal;
+use edgewright_model::role::Scope;
 use edgewright_registry::{AccessRequest, Action, Authorizer, Contents, Decision, RESERVED};
 use edgewright_store::audit::NewAuditEntry;
 use futures::FutureExt as _;
@@ -25,12 +26,16 @@ impl RegistryGate {
     async fn decide(&self, request: AccessRequest<'_>) -> Decision {
         // The middleware has identified the caller already, unless the registry is served without it.
         let known = request.extensions.get::<Caller>().cloned();
-        let caller = known.unwrap_or_else(|| self.0.caller(request.headers));
+        let caller = match known {
+            Some(caller) => caller,
+            None => self.0.caller(request.headers).await,
+        };
         let verdict = match self.0.judge(&caller, operation(request.action).access()) {
             Verdict::IfGranted if !is_granted(&caller, request.action, request.contents).await => {
                 Verdict::Denied
             }
             Verdict::IfGranted => Verdict::Permitted,
+            Verdict::Permitted if !self.is_in_scope(&caller, request.action) => Verdict::Denied,
             verdict => verdict,
         };
         match (verdict, caller) {
@@ -48,6 +53,25 @@ impl RegistryGate {
                 Decision::Unauthenticated { reason: format!("credentials are required; {LOGIN_HINT}") }
             }
         }
+    }
+}
+
+impl RegistryGate {
+    /// Whether a user's grants cover the repository: `SOURCE/IMAGE[/SITE[/SLOT]]`. What anyone may read, every
+    /// user may.
+    fn is_in_scope(&self, caller: &Caller, action: Action<'_>) -> bool {
+        let Caller::Known(Principal::User { grants, .. }) = caller else { return true };
+        let access = operation(action).access();
+        let Rule::Role(permission) = access.user else { return true };
+        if self.0.judge(&Caller::Known(Principal::Anonymous), access) == Verdict::Permitted {
+            return true;
+        }
+        let name = action.repository().map(|name| name.as_str()).unwrap_or_default();
+        let mut parts = name.split('/');
+        let source = parts.next().and_then(|source| source.parse().ok());
+        let (image, site) = (parts.next(), parts.next());
+        let scope = Scope { source: source.as_ref(), image, site, channel: None };
+        grants.iter().any(|grant| grant.permits(permission, &scope))
     }
 }
 
@@ -115,7 +139,7 @@ async fn is_granted(caller: &Caller, action: Action<'_>, contents: &dyn Contents
     }
 }
 
-/// A manifest or tag that the operator pushes or deletes. Pushes by jobs and control are recorded with their
+/// A manifest or tag that the operator or a user pushes or deletes. Pushes by jobs and control are recorded with their
 /// runs.
 pub(super) struct Change {
     context: OperationContext,
@@ -135,7 +159,7 @@ impl Change {
             Method::DELETE => Operation::DeleteManifest,
             _ => return None,
         };
-        let is_operator = matches!(context.actor(), Principal::Operator { .. });
+        let is_operator = matches!(context.actor(), Principal::Operator { .. } | Principal::User { .. });
         let (repository, reference) = (repository.to_owned(), reference.to_owned());
         is_operator.then_some(Self { context, operation, repository, reference })
     }
