@@ -36,8 +36,8 @@ use crate::{complete, exit};
 pub(crate) use self::disk::DiskArgs;
 pub(crate) use self::export::{ExportArgs, ExportCommand};
 pub(crate) use self::read::{
-    AuditArgs, AuditCommand, ChannelArgs, ChannelCommand, ImageCommand, ListArgs, PageArgs, ReleaseCommand,
-    RowsArgs, SelectionArgs, SiteCommand, SourceCommand,
+    AuditArgs, AuditCommand, AuditListArgs, ChannelArgs, ChannelCommand, ImageCommand, ListArgs, PageArgs,
+    ReleaseCommand, RowsArgs, SelectionArgs, SiteCommand, SourceCommand,
 };
 pub(crate) use self::rollout::{RolloutCommand, SimulateArgs};
 pub(crate) use self::run::{

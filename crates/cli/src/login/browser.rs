@@ -55,7 +55,8 @@ pub(crate) async fn log_in(provider: &Provider) -> Result<Login, Failure> {
     output::print(&format!("{endpoint}{separator}{}\n", form(&fields)))?;
     let code = tokio::time::timeout(LOGIN_TIMEOUT, code(&listener, &state, &provider.view.issuer));
     let code = code.await.map_err(|_| {
-        Failure::new(ErrorClass::Denied, "the login was not completed within 10 minutes").hint("run the command again")
+        Failure::new(ErrorClass::Denied, "the login was not completed within 10 minutes")
+            .hint("run the command again")
     })??;
     let fields = [
         ("grant_type", "authorization_code"),

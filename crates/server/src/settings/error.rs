@@ -202,7 +202,9 @@ impl SettingsError {
             Self::Tls(_) => {
                 "use PEM files: the server's certificate first, then the intermediate ones; and its private key"
             }
-            Self::Issuer { .. } => "write `issuer = \"https://id.example.org\"`, as the provider's tokens name it in `iss`",
+            Self::Issuer { .. } => {
+                "write `issuer = \"https://id.example.org\"`, as the provider's tokens name it in `iss`"
+            }
             Self::Provider(_) => "name a file with certificates in PEM format as `ca_file`, or omit it",
             Self::DuplicateTarget { .. } => "give each [[target]] a unique name",
             Self::Target { .. } => "see [[target]] in docs/reference/settings.md",

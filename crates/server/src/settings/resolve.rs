@@ -13,6 +13,7 @@ use edgewright_model::duration::Span;
 use edgewright_model::names::SourceName;
 
 use super::cluster::ClusterTable;
+use super::oidc::OidcOptions;
 use super::on_change::OnChange;
 use super::server::{DEFAULT_NICE, JobOptions, MAX_NICE};
 use super::sink::SinkOptions;
