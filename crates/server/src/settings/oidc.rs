@@ -54,7 +54,7 @@ described! {
 
 impl Kind for OidcOptions {
     const NAME: &'static str = "table";
-    const EXAMPLE: &'static str = "";
+    const EXAMPLE: &'static str = "{issuer = \"https://id.example.org\", client_id = \"edgewright\", groups = {edge-admins = [\"admin\"]}}";
 }
 
 impl Kind for BTreeMap<String, Vec<Grant>> {
