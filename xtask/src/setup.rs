@@ -8,7 +8,7 @@ use crate::command::{Run, is_installed, is_root};
 use crate::workspace;
 
 /// Programs with the Debian package that brings them.
-const PROGRAMS: [(&str, &str); 20] = [
+const PROGRAMS: [(&str, &str); 22] = [
     ("podman", "podman"),
     ("buildah", "buildah"),
     ("skopeo", "skopeo"),
@@ -38,6 +38,9 @@ const PROGRAMS: [(&str, &str); 20] = [
     ("setcap", "libcap2-bin"),
     // Tests of ssh sources start one of their own, on loopback.
     ("sshd", "openssh-server"),
+    // The login provider of tests is a package of npm.
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
 
 /// Headers that the compiler needs, with the Debian package that brings them.
@@ -55,6 +58,9 @@ const PACKAGE_OF_GO: &str = "golang-go";
 /// The Debian suite and the package that Redis comes from.
 const SUITE_OF_REDIS: &str = "trixie";
 const PACKAGE_OF_REDIS: &str = "redis-server";
+/// The login provider of tests, and its version; `crates/cli/tests/login.rs` names the same one.
+const LOGIN_PROVIDER: &str = "oidc-provider";
+const VERSION_OF_LOGIN_PROVIDER: &str = "8.8.1";
 
 /// The tool image's folder in the cache. Another number where the list of its packages changes.
 const TOOL_IMAGE: &str = "image-4";
@@ -90,6 +96,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 /// Installs clients that tests alone need, into the cache folder.
 pub(crate) fn clients() -> anyhow::Result<()> {
+    login_provider()?;
     let folder = root_of_oras()?;
     if is_installed("oras") || folder.exists() {
         return Ok(());
@@ -108,6 +115,25 @@ pub(crate) fn redis() -> anyhow::Result<PathBuf> {
         }
     }
     Ok(folder)
+}
+
+/// Installs the login provider of tests from the registry of npm, once.
+fn login_provider() -> anyhow::Result<()> {
+    let folder = workspace::cache()?.join(format!("{LOGIN_PROVIDER}-{VERSION_OF_LOGIN_PROVIDER}"));
+    if folder.join("node_modules").join(LOGIN_PROVIDER).exists() {
+        return Ok(());
+    }
+    let package = format!("{LOGIN_PROVIDER}@{VERSION_OF_LOGIN_PROVIDER}");
+    println!("setup: fetching {package} from npm");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    // Scripts of packages are not run: none of these needs one.
+    Run::new("npm")
+        .args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"])
+        .arg(&folder)
+        .args([package.as_str()])
+        .run()
+        .with_context(|| format!("cannot fetch {package}"))?;
+    Ok(())
 }
 
 /// The files of a package of Debian and of what it needs, in a folder, once.

@@ -1,5 +1,7 @@
 //! The audit trail: which principal changed what.
 
+use edgewright_model::Digest;
+use edgewright_model::audit::{Broken, Row, Verifier};
 use edgewright_model::principal::PrincipalId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -32,12 +34,39 @@ pub struct AuditEntry {
     /// made the change by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// Hash of the entry before; 64 zeros for the first one.
+    #[schema(value_type = String)]
+    pub previous: Digest,
+    /// Hash of this entry: SHA-256 of its JSON without `hash`, without spaces, with sorted keys.
+    #[schema(value_type = String)]
+    pub hash: Digest,
 }
 
-/// A page of the audit trail, newest first.
+impl AuditEntry {
+    /// Verifies that it continues the entries that a verifier has seen.
+    ///
+    /// # Errors
+    /// It was changed, or is not the next one.
+    pub fn verify(&self, verifier: &mut Verifier) -> Result<(), Broken> {
+        let row = Row {
+            number: self.number,
+            at: &self.at.to_string(),
+            actor: &self.actor.to_string(),
+            operation: &self.operation,
+            object: &self.object,
+            before: self.before.as_ref(),
+            after: self.after.as_ref(),
+            request: self.request.as_deref(),
+            previous: &self.previous,
+        };
+        verifier.push(&row, &self.hash)
+    }
+}
+
+/// A page of the audit trail, newest first; oldest first if it was asked for by `after`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditPage {
-    /// Changes, newest first.
+    /// Changes.
     pub entries: Vec<AuditEntry>,
     /// Cursor of the next page (`--cursor`, or the parameter `cursor`); absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,4 +88,6 @@ pub struct AuditFilter {
     pub limit: u32,
     /// `next` of the previous page.
     pub cursor: Option<String>,
+    /// Only changes with higher numbers, and these oldest first.
+    pub after: Option<u64>,
 }

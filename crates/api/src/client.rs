@@ -1,6 +1,7 @@
 //! The client: one method per route, typed errors, no retries.
 
 mod fleet;
+mod users;
 
 use std::time::Duration;
 
@@ -338,7 +339,7 @@ impl Client {
 
     /// The audit trail.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, ClientError> {
-        let AuditFilter { actor, operation, object, since, limit, cursor } = filter;
+        let AuditFilter { actor, operation, object, since, limit, cursor, after } = filter;
         let query = [
             ("actor", actor.as_ref().map(ToString::to_string)),
             ("operation", operation.clone()),
@@ -346,8 +347,14 @@ impl Client {
             ("since", since.map(|since| since.to_string())),
             limited(*limit),
             ("cursor", cursor.clone()),
+            ("after", after.map(|after| after.to_string())),
         ];
         self.get(routes::AUDIT, &query).await
+    }
+
+    /// The address of the server, as it was given.
+    pub const fn base(&self) -> &Url {
+        &self.base
     }
 
     fn request(&self, method: Method, path: &str, query: &[(&str, Option<String>)]) -> RequestBuilder {

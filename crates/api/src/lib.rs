@@ -44,7 +44,8 @@ pub mod schemas;
 pub mod source;
 pub mod status;
 pub mod target;
-pub mod verdict;
+pub mod user;
+mod verdict;
 
 pub use audit::{AuditEntry, AuditFilter, AuditPage};
 pub use client::{Client, ClientError, LogStream};
@@ -73,4 +74,5 @@ pub use run::{
 pub use source::{PollResponse, SourceView};
 pub use status::{DataFolder, KeptMachine, ReconcilerView, RunningJob, ServerStatus, SinkView};
 pub use target::TargetView;
+pub use user::{Identity, LoginToken, LoginView, TokenPost, TokenResponse, TokenView, UserPost, UserView};
 pub use verdict::{VerdictPost, VerdictResponse};

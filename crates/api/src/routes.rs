@@ -57,7 +57,8 @@ pub const EXPORTS: &str = "/api/v1/exports";
 /// `POST`: start a rebuild; the body is a [`crate::RebuildPost`]. Returns [`crate::RebuildStatus`].
 pub const REBUILDS: &str = "/api/v1/rebuilds";
 
-/// An [`crate::AuditPage`], newest first. Query: `actor`, `operation`, `object`, `since`, `limit`, `cursor`.
+/// An [`crate::AuditPage`], newest first. Query: `actor`, `operation`, `object`, `since`, `limit`, `cursor`,
+/// `after`.
 pub const AUDIT: &str = "/api/v1/audit";
 
 /// `POST`: a token for devices; the body is a [`crate::EnrolmentPost`]. Returns [`crate::EnrolmentView`].
@@ -66,6 +67,13 @@ pub const ENROLMENTS: &str = "/api/v1/enrolments";
 pub const ENROL: &str = "/api/v1/enrol";
 /// [`crate::DeviceSummary`]s, by id. Query: `source`, `limit`, `cursor`.
 pub const DEVICES: &str = "/api/v1/devices";
+
+/// [`crate::UserView`]s, by name. `POST`: add or change a user; the body is a [`crate::UserPost`].
+pub const USERS: &str = "/api/v1/users";
+/// The [`crate::Identity`] of the client.
+pub const WHOAMI: &str = "/api/v1/whoami";
+/// A [`crate::LoginView`]; 404 if the server trusts no provider.
+pub const LOGIN: &str = "/api/v1/login";
 
 /// Default of `limit`: the number of runs or releases in a page of a list.
 pub const DEFAULT_LIMIT: u32 = 20;
@@ -81,6 +89,21 @@ pub fn poll(source: &str) -> String {
 /// [`crate::RunResponse`].
 pub fn update(source: &str) -> String {
     format!("{SOURCES}/{source}/update")
+}
+
+/// `DELETE`: remove a user.
+pub fn user(name: &str) -> String {
+    format!("{USERS}/{name}")
+}
+
+/// `POST`: issue a token; the body is a [`crate::TokenPost`]. Returns [`crate::TokenResponse`].
+pub fn user_tokens(name: &str) -> String {
+    format!("{USERS}/{name}/tokens")
+}
+
+/// `DELETE`: revoke a token.
+pub fn user_token(name: &str, id: i64) -> String {
+    format!("{USERS}/{name}/tokens/{id}")
 }
 
 /// [`crate::RunView`].

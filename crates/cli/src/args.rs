@@ -8,6 +8,7 @@
 //! | [`disk`] | disk images of devices |
 //! | [`export`] | jobs as objects of other systems |
 //! | [`read`] | what is listed and shown: images, releases, channels, sites, sources, the audit trail |
+//! | [`user`] | users and logins |
 //! | [`serve`] | the server and its jobs |
 //! | [`values`] | parsers of option values |
 
@@ -21,6 +22,7 @@ mod serve;
 mod source;
 #[cfg(test)]
 mod tests;
+mod user;
 mod values;
 
 use std::ffi::OsString;
@@ -36,8 +38,8 @@ pub(crate) use self::device::{DeviceArgs, DeviceCommand, EnrolArgs, FileFormat, 
 pub(crate) use self::disk::DiskArgs;
 pub(crate) use self::export::{ExportArgs, ExportCommand};
 pub(crate) use self::read::{
-    AuditArgs, ChannelArgs, ChannelCommand, ImageCommand, ListArgs, PageArgs, ReleaseCommand, RowsArgs,
-    SelectionArgs, SiteCommand, SourceCommand,
+    AuditArgs, AuditCommand, AuditListArgs, ChannelArgs, ChannelCommand, ImageCommand, ListArgs, PageArgs,
+    ReleaseCommand, RowsArgs, SelectionArgs, SiteCommand, SourceCommand,
 };
 pub(crate) use self::rollout::{
     PromoteArgs, QuarantineCommand, RollbackArgs, RolloutArgs, RolloutCommand, SimulateArgs,
@@ -48,6 +50,7 @@ pub(crate) use self::run::{
 };
 pub(crate) use self::serve::{DoctorArgs, JobCommand, JobPodArgs, JobRunArgs, ServeArgs, ToolsCommand};
 pub(crate) use self::source::{PlanArgs, VarsArgs};
+pub(crate) use self::user::{LoginArgs, TokenArgs, UserCommand};
 
 /// Build, test and host operating-system images from a git repository, hands-free.
 #[derive(Debug, Parser)]
@@ -239,11 +242,29 @@ pub(crate) enum Command {
         #[arg(add = ArgValueCompleter::new(complete::sources))]
         source: SourceName,
     },
-    /// List who changed what, newest first
+    /// List who changed what, newest first; verify or export the trail
     #[command(
-        after_help = "Examples:\n  edgewright audit --object plants/channels/stable\n  edgewright audit --actor operator:token --since 2026-01-31T08:00:00Z --json"
+        after_help = "Examples:\n  edgewright audit --object plants/channels/stable\n  edgewright audit --actor operator:token --since 2026-01-31T08:00:00Z --json\n  edgewright audit verify"
     )]
     Audit(AuditArgs),
+    /// List, add or remove users of the server; issue or revoke their tokens
+    #[command(
+        after_help = "Examples:\n  edgewright user add anna --role operator:source=plants\n  edgewright user token anna > token"
+    )]
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Log in at the server's login provider
+    #[command(after_help = "Examples:\n  edgewright login\n  edgewright login --device")]
+    Login(LoginArgs),
+    /// Forget the login at the server
+    Logout,
+    /// Show who this client is to the server, with which roles
+    Whoami {
+        #[command(flatten)]
+        format: Format,
+    },
     /// Rebuild a released image without the mirror and compare: proved or refuted
     #[command(after_help = "Examples:\n  edgewright rebuild hmi/plant-a\n  edgewright rebuild f0d6f73c87d0")]
     Rebuild(RebuildArgs),

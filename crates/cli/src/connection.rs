@@ -8,6 +8,7 @@
 //! | `--server URL` of the configured server | as given | that of the configuration |
 //! | `--server URL` of another one | as given | none |
 //! | `--token-file FILE` | as above | that file |
+//! | nothing, after `edgewright login` at that server | as above | of the login, before the lock file's |
 //!
 //! Authorities follow the same rule: `--ca-file`, else those of the configuration for its own server.
 
@@ -23,6 +24,7 @@ use edgewright_server::{DataFolder, SettingsError};
 use crate::args::Global;
 use crate::client_config::ClientConfig;
 use crate::exit::Failure;
+use crate::login::{Login, Logins};
 use crate::settings::Environment;
 
 /// Where a token is.
@@ -32,6 +34,8 @@ enum TokenFile {
     Named(PathBuf),
     /// The server on this machine named it.
     Announced(PathBuf),
+    /// The user logged in at the server: its token.
+    LoggedIn(Login),
 }
 
 /// A server, where its token is, and which authorities may vouch for it.
@@ -55,7 +59,7 @@ pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
 
 /// As [`client`]; none if there is no server.
 pub(crate) fn server(global: &Global) -> Result<Option<Client>, Failure> {
-    let Some(found) = find(global, &configured(global)?, data_folder(global).holder()) else {
+    let Some(found) = find(global, &configured(global)?, &logins()?, data_folder(global).holder()) else {
         return Ok(None);
     };
     let token = found.token.as_ref().map(read).transpose()?;
@@ -69,9 +73,11 @@ pub(crate) fn reader(global: &Global) -> Result<Option<Client>, Failure> {
     if global.server.is_none() && configured.server.is_none() {
         return Ok(None);
     }
-    let Some(found) = find(global, &configured, data_folder(global).holder()) else { return Ok(None) };
+    let Some(found) = find(global, &configured, &logins()?, data_folder(global).holder()) else {
+        return Ok(None);
+    };
     let token = match &found.token {
-        Some(file @ TokenFile::Named(_)) => Some(read(file)?),
+        Some(file @ (TokenFile::Named(_) | TokenFile::LoggedIn(_))) => Some(read(file)?),
         Some(file @ TokenFile::Announced(_)) => read(file).ok(),
         None => None,
     };
@@ -110,9 +116,19 @@ fn configured(global: &Global) -> Result<ClientConfig, Failure> {
     Ok(config)
 }
 
+/// The user's logins.
+fn logins() -> Result<Logins, Failure> {
+    Logins::file().map_or_else(|| Ok(Logins::default()), |path| Logins::read(&path))
+}
+
 /// The server with its token file and authorities, by what the user, the configuration and the lock file of
 /// the data folder name.
-fn find(global: &Global, configured: &ClientConfig, holder: Option<Holder>) -> Option<Found> {
+fn find(
+    global: &Global,
+    configured: &ClientConfig,
+    logins: &Logins,
+    holder: Option<Holder>,
+) -> Option<Found> {
     let local = holder.as_ref().and_then(|holder| holder.address.as_ref()).map(|at| format!("http://{at}"));
     let url = global.server.clone().or_else(|| configured.server.clone()).or_else(|| local.clone())?;
     let is = |other: Option<&String>| {
@@ -122,7 +138,9 @@ fn find(global: &Global, configured: &ClientConfig, holder: Option<Holder>) -> O
     let named = global.token_file.clone();
     let named = named.or_else(|| configured.token_file.clone().filter(|_| is_configured));
     let announced = holder.and_then(|holder| holder.token_file).filter(|_| is_local);
-    let token = named.map(TokenFile::Named).or_else(|| announced.map(TokenFile::Announced));
+    let logged_in = logins.of(&url).cloned().map(TokenFile::LoggedIn);
+    let token = named.map(TokenFile::Named).or(logged_in);
+    let token = token.or_else(|| announced.map(TokenFile::Announced));
     let ca_file = global.ca_file.clone();
     let ca_file = ca_file.or_else(|| configured.ca_file.clone().filter(|_| is_configured));
     Some(Found { url, token, ca_file })
@@ -131,6 +149,7 @@ fn find(global: &Global, configured: &ClientConfig, holder: Option<Holder>) -> O
 fn read(file: &TokenFile) -> Result<Secret, Failure> {
     match file {
         TokenFile::Named(path) => Ok(Secret::read(path)?),
+        TokenFile::LoggedIn(login) => Ok(Secret::new(login.token.clone())),
         TokenFile::Announced(path) => Secret::read(path).map_err(|error| unreadable(path, error)),
     }
 }
@@ -180,7 +199,7 @@ mod tests {
                 ..Global::default()
             };
             let expected = expected.map(|(url, token)| Found { url: url.to_owned(), token, ca_file: None });
-            let found = find(&global, &ClientConfig::default(), holds.then(holder));
+            let found = find(&global, &ClientConfig::default(), &Logins::default(), holds.then(holder));
             assert_eq!(found, expected, "{server:?} {token_file:?} {holds}");
         }
     }
@@ -198,7 +217,7 @@ mod tests {
                 ca_file: ca_file.map(Into::into),
                 ..Global::default()
             };
-            find(&global, &configured, None).unwrap()
+            find(&global, &configured, &Logins::default(), None).unwrap()
         };
         let own = Found {
             url: "https://edge.example.org".to_owned(),

@@ -22,6 +22,7 @@ mod commands;
 mod complete;
 mod connection;
 mod exit;
+mod login;
 mod output;
 mod progress;
 mod reader;

@@ -1,8 +1,8 @@
 //! Who may have control do what: one pure function. The server's table decides about requests; this decides
 //! about operations, whichever way they come in.
 
-use edgewright_model::names::SourceName;
 use edgewright_model::principal::{Principal, PrincipalKind};
+use edgewright_model::role::{Permission, Scope};
 
 /// What control does when it is asked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,11 +75,19 @@ pub enum Operation {
     RetireDevice,
     /// Give a device another credential.
     RotateDevice,
+    /// Add or change a user.
+    SetUser,
+    /// Remove a user with all tokens.
+    RemoveUser,
+    /// Issue a token of a user.
+    IssueToken,
+    /// Revoke tokens of a user.
+    RevokeToken,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 38] = [
         Self::PollSource,
         Self::QueueRun,
         Self::SelectRun,
@@ -114,6 +122,10 @@ impl Operation {
         Self::RevokeDevice,
         Self::RetireDevice,
         Self::RotateDevice,
+        Self::SetUser,
+        Self::RemoveUser,
+        Self::IssueToken,
+        Self::RevokeToken,
     ];
 
     /// Its name in the audit trail and in logs.
@@ -153,6 +165,19 @@ impl Operation {
             Self::RevokeDevice => "device.revoke",
             Self::RetireDevice => "device.retire",
             Self::RotateDevice => "device.rotate",
+            Self::SetUser => "user.set",
+            Self::RemoveUser => "user.remove",
+            Self::IssueToken => "user.token",
+            Self::RevokeToken => "user.revoke",
+        }
+    }
+
+    /// What it needs of a user.
+    pub const fn permission(self) -> Permission {
+        match self {
+            Self::ApproveRollout | Self::ApproveDevice => Permission::Approve,
+            Self::SetUser | Self::RemoveUser | Self::IssueToken | Self::RevokeToken => Permission::Administer,
+            _ => Permission::Operate,
         }
     }
 }
@@ -167,18 +192,23 @@ pub struct NotPermitted {
     pub operation: Operation,
 }
 
-/// Whether a principal may have an operation done, on a source where it is about one.
+/// Whether a principal may have an operation done, on what it is about. What an operation is about without
+/// naming it, such as a digest of any source, needs a role without a scope.
 ///
 /// # Errors
 /// It may not.
-pub fn may(
+pub fn may<'a>(
     principal: &Principal,
     operation: Operation,
-    source: Option<&SourceName>,
+    scope: impl Into<Scope<'a>>,
 ) -> Result<(), NotPermitted> {
+    let scope = scope.into();
     let is_permitted = match principal {
         Principal::Operator { .. } | Principal::System { .. } => true,
-        Principal::Hook { source: own } => operation == Operation::PollSource && source == Some(own),
+        Principal::User { grants, .. } => {
+            grants.iter().any(|grant| grant.permits(operation.permission(), &scope))
+        }
+        Principal::Hook { source: own } => operation == Operation::PollSource && scope.source == Some(own),
         Principal::Device { id: None } => operation == Operation::ReportDevice,
         Principal::Device { id: Some(_) } => {
             matches!(operation, Operation::ReportDevice | Operation::RotateDevice)
@@ -192,6 +222,7 @@ pub fn may(
 mod tests {
     use std::sync::Arc;
 
+    use edgewright_model::names::SourceName;
     use edgewright_model::order::JobId;
 
     use super::*;
@@ -216,6 +247,34 @@ mod tests {
                 assert_eq!(decision.is_ok(), expected, "{principal} {}", operation.name());
             }
             assert!(may(&hook, operation, Some(&other)).is_err() && may(&hook, operation, None).is_err());
+        }
+    }
+
+    #[test]
+    fn users_operate_approve_and_administer_by_their_roles() {
+        let (plants, tools): (SourceName, SourceName) = ("plants".parse().unwrap(), "tools".parse().unwrap());
+        let user = |grants: &[&str]| Principal::User {
+            name: "anna".into(),
+            grants: grants.iter().map(|grant| grant.parse().unwrap()).collect(),
+        };
+        for operation in Operation::ALL {
+            let permission = operation.permission();
+            assert!(permission != Permission::Read, "{operation:?} changes something");
+            for (grants, expected) in [
+                (&[][..], false),
+                (&["viewer"], false),
+                (&["operator"], permission == Permission::Operate),
+                (&["approver"], permission == Permission::Approve),
+                (&["operator", "approver"], permission != Permission::Administer),
+                (&["admin"], true),
+                (&["viewer", "admin:source=plants"], true),
+                (&["admin:source=tools"], false),
+            ] {
+                let decision = may(&user(grants), operation, Some(&plants));
+                assert_eq!(decision.is_ok(), expected, "{grants:?} {}", operation.name());
+            }
+            let scoped = user(&["admin:source=plants"]);
+            assert!(may(&scoped, operation, Some(&tools)).is_err() && may(&scoped, operation, None).is_err());
         }
     }
 }

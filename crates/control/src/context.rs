@@ -5,8 +5,9 @@
 
 use std::fmt;
 
-use edgewright_model::names::{DeviceId, SourceName};
+use edgewright_model::names::DeviceId;
 use edgewright_model::principal::Principal;
+use edgewright_model::role::Scope;
 use edgewright_store::audit::NewAuditEntry;
 use serde_json::Value;
 
@@ -59,12 +60,12 @@ impl OperationContext {
         &self.actor
     }
 
-    /// Whether the operation is permitted, on a source where it is about one. Denied attempts are logged.
+    /// Whether the operation is permitted, on what it is about. Denied attempts are logged.
     ///
     /// # Errors
     /// It is not.
-    pub fn permit(&self, operation: Operation, source: Option<&SourceName>) -> Result<(), NotPermitted> {
-        let decision = may(&self.actor, operation, source);
+    pub fn permit<'a>(&self, operation: Operation, scope: impl Into<Scope<'a>>) -> Result<(), NotPermitted> {
+        let decision = may(&self.actor, operation, scope);
         match &decision {
             Ok(()) => tracing::debug!(principal = %self.actor, operation = operation.name(), "permitted"),
             Err(error) => {

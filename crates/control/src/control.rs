@@ -207,8 +207,21 @@ impl Control {
     /// # Errors
     /// There is no such run, or it is over.
     pub async fn cancel(&self, context: &OperationContext, run: RunNumber) -> Result<(), ControlError> {
-        context.permit(Operation::CancelRun, None)?;
+        self.permit_on_run(context, Operation::CancelRun, run).await?;
         self.0.cancellations.request(context, run).await
+    }
+
+    /// Whether an operation on a run is permitted, by the run's source. A run that does not exist is found out
+    /// by the operation itself.
+    async fn permit_on_run(
+        &self,
+        context: &OperationContext,
+        operation: Operation,
+        run: RunNumber,
+    ) -> Result<(), ControlError> {
+        let row = self.0.store.run(run).await?;
+        let handle = row.and_then(|row| self.0.sources.get(row.source));
+        Ok(context.permit(operation, handle.as_ref().map(|handle| &handle.settings.name))?)
     }
 
     /// Follows a source, so that its runs can be driven. It is polled once [`Control::start_source`] is
@@ -294,7 +307,7 @@ impl Control {
     /// There is no such run, its branch has moved on, its source is not configured, or the database cannot be
     /// written.
     pub async fn retry(&self, context: &OperationContext, run: RunNumber) -> Result<RunNumber, ControlError> {
-        context.permit(Operation::RetryRun, None)?;
+        self.permit_on_run(context, Operation::RetryRun, run).await?;
         let row = self.0.store.run(run).await?.ok_or(ControlError::NoRun { run })?;
         let decided = self.0.store.decided(row.source).await?;
         if decided.get(&row.branch).is_some_and(|commit| *commit != row.commit) {

@@ -2,7 +2,7 @@
 
 use edgewright_model::Digest;
 use edgewright_model::error::ErrorClass;
-use edgewright_model::names::{ChannelName, DeviceId, SlotId, SourceName};
+use edgewright_model::names::{ChannelName, DeviceId, SlotId, SourceName, UserName};
 use edgewright_model::run::{ReleaseNumber, RolloutNumber, RunNumber};
 use edgewright_store::StoreError;
 
@@ -256,6 +256,20 @@ pub enum ControlError {
         /// Why.
         why: String,
     },
+    /// A user that does not exist.
+    #[error("there is no user `{user}`")]
+    NoUser {
+        /// The user.
+        user: UserName,
+    },
+    /// A token that does not exist.
+    #[error("user `{user}` has no token {id}")]
+    NoToken {
+        /// The user.
+        user: UserName,
+        /// The token's id.
+        id: i64,
+    },
     /// A value that cannot be written as JSON.
     #[error("a document cannot be written")]
     Document(#[from] serde_json::Error),
@@ -301,6 +315,8 @@ impl ControlError {
             | Self::NotBuilt
             | Self::NoChannel { .. }
             | Self::NoRelease { .. }
+            | Self::NoUser { .. }
+            | Self::NoToken { .. }
             | Self::NotQuarantined { .. }
             | Self::NoRollout { .. }
             | Self::NoRolloutDevice { .. }
@@ -318,6 +334,7 @@ impl ControlError {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoRun { .. } => Some("`edgewright runs` lists them"),
+            Self::NoUser { .. } | Self::NoToken { .. } => Some("`edgewright user list` lists them"),
             Self::NoChannel { .. } => Some("`edgewright channels` lists them"),
             Self::ManyChannels { .. } => Some("name the source: `--source NAME`"),
             Self::NoDevice { .. } => Some("`edgewright devices` lists them"),

@@ -17,12 +17,14 @@
 //! | [`outbound`] | notifies sinks and forges; copies what channels hold to external registries |
 //! | [`retention`] | what bounds logs, caches and images |
 //! | [`context`], [`access`], [`audit`] | who asks for an operation, whether it is permitted, its record |
+//! | [`users`], [`approvals`] | local users and their tokens; who may approve, and when it is enough |
 //! | [`hosting`], [`events`], [`logs`] | the registry as control uses it; what happens, as it happens |
 //!
 //! The modules meet only through the store: events and wake-ups shorten waits and carry no truth. Which
 //! module may use which is a table in `xtask/src/check/module_arrows.rs`.
 
 pub mod access;
+pub mod approvals;
 pub mod audit;
 mod cancellations;
 pub mod context;
@@ -47,6 +49,7 @@ pub mod rollouts;
 pub mod runs;
 pub mod settings;
 pub mod sources;
+pub mod users;
 pub mod verdicts;
 
 pub use control::{Control, Parts};

@@ -12,10 +12,12 @@
 //! | [`window`] | maintenance windows, of devices and rollouts |
 //! | [`order`], [`outcome`], [`verdict`] | a job's input, a job's output, a lane's result |
 //! | [`frame`] | records in a log that others write to, too |
-//! | [`principal`], [`grants`] | who acts; what a job may do in the registry |
+//! | [`principal`], [`role`], [`grants`] | who acts; roles of users; what a job may do in the registry |
+//! | [`audit`] | the chain of the audit trail |
 //! | [`run`] | numbers and states of runs, nodes and releases |
 //! | [`error`] | error classes and the chain printer |
 
+pub mod audit;
 pub mod containerfile;
 pub mod digest;
 pub mod duration;
@@ -32,6 +34,7 @@ pub mod outcome;
 pub mod principal;
 pub mod reference;
 pub mod resolve;
+pub mod role;
 pub mod run;
 pub mod sensitive;
 pub mod size;

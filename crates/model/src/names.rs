@@ -131,6 +131,8 @@ names! {
     SlotId("slot id", is_component, COMPONENT_RULE);
     /// A device's id, which it sends with its reports.
     DeviceId("device id", is_component, COMPONENT_RULE);
+    /// A local user.
+    UserName("user name", is_component, COMPONENT_RULE);
     /// A group of sites.
     GroupName("group name", is_component, COMPONENT_RULE);
     /// A channel: also the tag that projects it.

@@ -2,7 +2,7 @@
 //! address.
 //!
 //! A principal has a kind, by which the access tables decide, and a stable text form for logs and the audit
-//! trail: `anonymous`, `operator:token`, `job:0192…`, `hook:plants`, `system:control`.
+//! trail: `anonymous`, `operator:token`, `user:anna`, `job:0192…`, `hook:plants`, `system:control`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::grants::Grants;
 use crate::names::{DeviceId, InvalidName, SourceName};
 use crate::order::JobId;
+use crate::role::Grant;
 
 /// The kind of a principal: the columns of the access tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +22,8 @@ pub enum PrincipalKind {
     Anonymous,
     /// The holder of the operator's token, or the person whose command works on the data folder itself.
     Operator,
+    /// A person or a program with roles.
+    User,
     /// A job, by the token that it was given for as long as it runs.
     Job,
     /// A forge that proves that it knows a source's webhook secret.
@@ -33,14 +36,15 @@ pub enum PrincipalKind {
 
 impl PrincipalKind {
     /// Every kind, in the order of the access tables.
-    pub const ALL: [Self; 6] =
-        [Self::Anonymous, Self::Operator, Self::Job, Self::Hook, Self::Device, Self::System];
+    pub const ALL: [Self; 7] =
+        [Self::Anonymous, Self::Operator, Self::User, Self::Job, Self::Hook, Self::Device, Self::System];
 
     /// Its name in text forms and tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Anonymous => "anonymous",
             Self::Operator => "operator",
+            Self::User => "user",
             Self::Job => "job",
             Self::Hook => "hook",
             Self::Device => "device",
@@ -65,6 +69,13 @@ pub enum Principal {
         /// How the operator proved it: `token` for the server's token, `command` for a command on the data
         /// folder itself.
         name: &'static str,
+    },
+    /// A user, by a token of this server, or of the provider that it trusts.
+    User {
+        /// The name: of a local user without `@`, of the provider with.
+        name: Arc<str>,
+        /// What the user may do, and where.
+        grants: Arc<[Grant]>,
     },
     /// A job that runs now.
     Job {
@@ -96,6 +107,7 @@ impl Principal {
         match self {
             Self::Anonymous => PrincipalKind::Anonymous,
             Self::Operator { .. } => PrincipalKind::Operator,
+            Self::User { .. } => PrincipalKind::User,
             Self::Job { .. } => PrincipalKind::Job,
             Self::Hook { .. } => PrincipalKind::Hook,
             Self::Device { .. } => PrincipalKind::Device,
@@ -108,6 +120,7 @@ impl Principal {
         let name = match self {
             Self::Anonymous => None,
             Self::Operator { name } => Some((*name).to_owned()),
+            Self::User { name, .. } => Some(name.to_string()),
             Self::Device { id } => Some(id.as_ref().map_or_else(|| "token".to_owned(), ToString::to_string)),
             Self::Job { id, .. } => Some(id.to_string()),
             Self::Hook { source } => Some(source.to_string()),
@@ -126,7 +139,13 @@ impl fmt::Display for Principal {
 /// The longest name of a principal, in bytes.
 const LONGEST_NAME: usize = 128;
 
-const ID_RULE: &str = "want `anonymous`, or KIND:NAME with operator, job, hook, device or system and a name of letters, digits, `-`, `_` and `.`";
+/// Whether a text can be the name of a principal.
+pub fn is_principal_name(text: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@+|".contains(&b))
+}
+
+const ID_RULE: &str = "want `anonymous`, or KIND:NAME with operator, user, job, hook, device or system and a name of letters, digits and `-_.@+|`";
 
 /// A principal's identity as it is stored: `KIND:NAME`, or `anonymous`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -162,13 +181,9 @@ impl FromStr for PrincipalId {
             None => (text, None),
         };
         let kind = PrincipalKind::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(invalid)?;
-        let is_name = |name: &str| {
-            (1..=LONGEST_NAME).contains(&name.len())
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        };
         match name {
             None if kind == PrincipalKind::Anonymous => Ok(Self { kind, name: None }),
-            Some(name) if kind != PrincipalKind::Anonymous && is_name(name) => {
+            Some(name) if kind != PrincipalKind::Anonymous && is_principal_name(name) => {
                 Ok(Self { kind, name: Some(name.to_owned()) })
             }
             _ => Err(invalid()),
@@ -194,11 +209,12 @@ impl From<PrincipalId> for String {
 mod tests {
     use super::*;
 
-    fn principals() -> [(Principal, &'static str); 6] {
+    fn principals() -> [(Principal, &'static str); 7] {
         let job = JobId(uuid::Uuid::from_u128(7));
         [
             (Principal::Anonymous, "anonymous"),
             (Principal::Operator { name: "token" }, "operator:token"),
+            (Principal::User { name: "anna@example.org".into(), grants: [].into() }, "user:anna@example.org"),
             (Principal::Job { id: job, grants: Arc::default() }, "job:00000000-0000-0000-0000-000000000007"),
             (Principal::Hook { source: "plant-os".parse().unwrap() }, "hook:plant-os"),
             (Principal::Device { id: None }, "device:token"),

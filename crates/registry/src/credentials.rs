@@ -46,6 +46,11 @@ impl AccessToken {
     pub const fn of_hash(hash: Digest) -> Self {
         Self(hash)
     }
+
+    /// The hash.
+    pub const fn digest(&self) -> &Digest {
+        &self.0
+    }
 }
 
 impl fmt::Debug for AccessToken {
@@ -77,6 +82,11 @@ impl Credentials {
             Some(token) => Self::Token(AccessToken::new(&token)),
         }
     }
+}
+
+/// The token that a request presents, for an authorizer that verifies its signature.
+pub fn presented_token(headers: &HeaderMap) -> Option<String> {
+    presented(headers.get(header::AUTHORIZATION)?.as_bytes())
 }
 
 /// The presented token; empty if a client sends empty credentials.

@@ -43,7 +43,7 @@ mod uploads;
 pub use edgewright_blobs::DiskUsage;
 
 pub use access::{Open, RESERVED};
-pub use credentials::{AccessToken, BaseUrl, Credentials, host};
+pub use credentials::{AccessToken, BaseUrl, Credentials, host, presented_token};
 pub use drain::{Drained, IsDrained, Spawn};
 pub use error::RegistryError;
 pub use http::{API_VERSION, error_response};

@@ -21,6 +21,7 @@ use edgewright_control::devices::{Devices, Names};
 use edgewright_control::hosting::Hosting;
 use edgewright_control::releases::tags::ChannelTags;
 use edgewright_control::rollouts::Rollouts;
+use edgewright_control::users::Users;
 use edgewright_control::{Control, ControlError, ControlSettings, Parts, SourceSettings};
 use edgewright_job::{Executor, JobRegistry};
 use edgewright_model::names::{CommitId, ImageName, SourceName};
@@ -34,7 +35,7 @@ use edgewright_store::Store;
 use edgewright_store::sources::SourceId;
 
 use crate::folder::{DataFolder, FolderError, FolderLock, Holder};
-use crate::http::access::Gate;
+use crate::http::access::{Gate, Known};
 use crate::http::registry::RegistryGate;
 use crate::live::{Live, Shared};
 use crate::metrics::Metrics;
@@ -59,6 +60,7 @@ pub struct Composition {
     pub control: Control,
     /// Documents for clients.
     pub views: Views,
+    users: Users,
     sources: Vec<(SourceSettings, SourceId)>,
     settings: Settings,
     live: Shared,
@@ -101,9 +103,12 @@ impl Composition {
 
         let store = Store::open(&folder.database()).await?;
         let tags = ChannelTags::default();
+        let users = Users::open(store.clone(), clock.clone()).await?;
         let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone());
         let devices = Devices::new(store.clone(), clock.clone(), Arc::new(rollouts.clone()));
-        let gate = Gate::new(live.clone(), &tokens, devices.clone(), address.clone());
+        let known =
+            Known { tokens: &tokens, devices: devices.clone(), users: users.clone(), clock: clock.clone() };
+        let gate = Gate::new(live.clone(), known, address.clone());
         let names = Arc::new(Names { tags: tags.clone(), devices: devices.clone() });
         let registry = RegistrySettings::new(folder.registry());
         let registry = Registry::open(registry, names, Arc::new(RegistryGate(gate.clone()))).await?;
@@ -129,6 +134,7 @@ impl Composition {
         let composition = Self {
             sources: follow(&control, &settings.sources).await?,
             control,
+            users,
             views,
             settings: settings.clone(),
             live,

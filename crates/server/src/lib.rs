@@ -8,6 +8,7 @@
 //!                                 ├─ http      /v2 (registry), /api/v1, /hooks, /metrics, /healthz, /readyz
 //!                                 ├─ live      what SIGHUP changes: sources, sinks, targets, secrets
 //!                                 ├─ tokens    the operator's, the jobs', control's own
+//!                                 ├─ oidc      which user a token of a login provider identifies
 //!                                 └─ metrics
 //!
 //!  settings ─┐
@@ -22,6 +23,7 @@ pub mod folder;
 pub mod http;
 pub mod live;
 pub mod metrics;
+pub mod oidc;
 pub mod reference;
 mod reserve;
 pub mod settings;

@@ -11,6 +11,7 @@ use edgewright_control::outbound::replicate::Target;
 use edgewright_model::names::SourceName;
 use edgewright_registry::AccessToken;
 
+use crate::oidc::Provider;
 use crate::settings::targets::TargetOptions;
 use crate::settings::{Secret, Settings, SettingsError, SinkOptions};
 use crate::tokens;
@@ -24,6 +25,8 @@ pub struct Live {
     pub reports: AccessToken,
     /// Whether clients may read without a token.
     pub anonymous: bool,
+    /// The provider with which users log in.
+    pub provider: Option<Provider>,
     /// The secrets of webhooks, by source.
     pub hooks: BTreeMap<SourceName, Secret>,
     /// Receivers of events.
@@ -43,6 +46,7 @@ impl Live {
         }
         let sinks = settings.sinks.iter().map(|options| sink(options, address)).collect::<Result<_, _>>()?;
         let targets = settings.targets.iter().map(TargetOptions::read).collect::<Result<_, _>>()?;
+        let provider = settings.oidc.clone().map(Provider::new).transpose()?;
         // Last: it may be generated, and nothing is if another part is invalid.
         let operator = tokens::operator_token(settings)?;
         let reports = tokens::report_token(&settings.report_token_file())?;
@@ -50,6 +54,7 @@ impl Live {
             operator: AccessToken::new(operator.reveal()),
             reports: AccessToken::new(reports.reveal()),
             anonymous: settings.anonymous,
+            provider,
             hooks,
             sinks,
             targets,

@@ -12,6 +12,7 @@ pub(crate) mod described;
 mod error;
 pub mod keep;
 pub mod locks;
+mod oidc;
 mod old_spellings;
 pub mod on_change;
 pub mod pull_requests;
@@ -39,6 +40,8 @@ use targets::TargetOptions;
 use updates::UpdateOptions;
 
 pub use error::SettingsError;
+pub use oidc::OidcOptions;
+pub(crate) use oidc::is_trustworthy;
 pub use old_spellings::OldSpelling;
 pub use resolve::Settings;
 pub use secret::Secret;
@@ -159,6 +162,7 @@ pub fn described_settings() -> Vec<Setting> {
         Options::rows(),
         ServerOptions::rows(),
         AccessOptions::rows(),
+        OidcOptions::rows(),
         JobOptions::rows(),
         ClusterOptions::rows(),
         UpdateOptions::rows(),

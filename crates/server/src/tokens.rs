@@ -3,6 +3,7 @@
 //! | token | holder | valid |
 //! |---|---|---|
 //! | `ewop_…` | the operator: `[access] token_file`, or `DATA/operator-token` | until it changes |
+//! | `ewusr_…` | a local user | until it expires, or is revoked |
 //! | `ewdev_…` | an enrolled device; those that are not share `DATA/report-token` | until it changes |
 //! | `ewenr_…` | a device that enrols | until it is used or expires |
 //! | `ewjob_…` | one job | as long as the job |
@@ -38,6 +39,8 @@ const PRIVATE: u32 = 0o600;
 pub enum TokenKind {
     /// The operator's.
     Operator,
+    /// A user's.
+    User,
     /// A job's.
     Job,
     /// A device's credential, or that for reports of devices that are not enrolled.
@@ -52,6 +55,7 @@ impl TokenKind {
     const fn prefix(self) -> &'static str {
         match self {
             Self::Operator => "ewop_",
+            Self::User => "ewusr_",
             Self::Job => "ewjob_",
             Self::Device => "ewdev_",
             Self::Enrolment => "ewenr_",

@@ -10,6 +10,7 @@ use edgewright_api::access::{Access, Method, REGISTRY_ROUTES, RegistryOperation,
 use edgewright_api::routes::ROUTES;
 use edgewright_model::Digest;
 use edgewright_model::principal::PrincipalKind;
+use edgewright_model::role::{Grant, Role};
 use reqwest::StatusCode;
 
 /// The expected response, as far as access decides it.
@@ -22,7 +23,7 @@ enum Expected {
 
 /// The response according to the table, given whether anonymous reading is on and whether a job's order
 /// grants the request.
-fn expected(kind: PrincipalKind, access: Access, open: bool, granted: bool) -> Expected {
+fn expected(of: Credentials, kind: PrincipalKind, access: Access, open: bool, granted: bool) -> Expected {
     // A webhook's secret is not a token, and a token is not a signature.
     if access == Access::SIGNED || kind == PrincipalKind::Hook {
         let is_proven = access == Access::SIGNED && kind == PrincipalKind::Hook;
@@ -35,6 +36,17 @@ fn expected(kind: PrincipalKind, access: Access, open: bool, granted: bool) -> E
         Rule::Allowed => Expected::Served,
         Rule::IfOpen if open => Expected::Served,
         Rule::Granted if granted => Expected::Served,
+        Rule::Role(permission) => match of {
+            Credentials::User(role) if role.has(permission) => Expected::Served,
+            _ if open && access.anonymous == Rule::IfOpen => Expected::Served,
+            _ => rejected,
+        },
+        Rule::RoleByOrder => match of {
+            Credentials::User(role) if role.has(Permission::Operate) || role.has(Permission::Approve) => {
+                Expected::Served
+            }
+            _ => rejected,
+        },
         // The device of this test is not enrolled.
         Rule::IfOpen | Rule::Own | Rule::Granted | Rule::Challenged | Rule::Denied => rejected,
     }
@@ -63,6 +75,8 @@ fn example(path: &str) -> String {
         ("{site}", "plant-a"),
         ("{channel}", "stable"),
         ("{device}", "press-1"),
+        ("{user}", "missing"),
+        ("{token}", "99"),
         ("{name}", common::OWN),
         ("{reference}", &digest),
         ("{digest}", &digest),
@@ -73,14 +87,19 @@ fn example(path: &str) -> String {
 }
 
 async fn walk(open: bool) {
-    let served = Served::start(open).await;
-    for kind in PrincipalKind::ALL {
+    let mut served = Served::start(open).await;
+    served.add_users().await;
+    // Every role of users is a column of its own.
+    let others = PrincipalKind::ALL.into_iter().filter(|kind| *kind != PrincipalKind::User);
+    let others = others.map(|kind| (kind, Credentials::of(kind)));
+    let users = Role::ALL.map(|role| (PrincipalKind::User, Credentials::User(role)));
+    for (kind, of) in others.chain(users) {
         for route in ROUTES {
             let path = example(route.path);
-            let response = served.ask(route.method, &path, Credentials::of(kind)).await;
-            let want = expected(kind, route.access, open, false);
+            let response = served.ask(route.method, &path, of).await;
+            let want = expected(of, kind, route.access, open, false);
             let status = response.status();
-            assert_eq!(seen(status), want, "{kind} {} {path}: {status}", route.method.name());
+            assert_eq!(seen(status), want, "{of:?} {} {path}: {status}", route.method.name());
             if want != Expected::Served {
                 let error: edgewright_api::ApiError = response.json().await.unwrap();
                 assert!(error.hint.is_some(), "{kind} {path}: {error:?}");
@@ -88,13 +107,13 @@ async fn walk(open: bool) {
         }
         for route in REGISTRY_ROUTES.iter().filter(|route| route.when.is_none()) {
             let path = example(route.path);
-            let response = served.ask(route.method, &path, Credentials::of(kind)).await;
+            let response = served.ask(route.method, &path, of).await;
             // The path is in the repository of the job's order.
-            let want = expected(kind, route.operation.access(), open, true);
+            let want = expected(of, kind, route.operation.access(), open, true);
             assert_eq!(
                 seen(response.status()),
                 want,
-                "{kind} {} {path}: {}",
+                "{of:?} {} {path}: {}",
                 route.method.name(),
                 response.status()
             );
@@ -195,9 +214,14 @@ fn the_table_permits_only_operations_that_control_permits() {
     use edgewright_model::order::JobId;
     use edgewright_model::principal::Principal;
     let source = "plants".parse().unwrap();
+    let user = |role| Principal::User { name: "x".into(), grants: [Grant::everywhere(role)].into() };
     let principals = [
         Principal::Anonymous,
         Principal::Operator { name: "token" },
+        user(Role::Viewer),
+        user(Role::Operator),
+        user(Role::Approver),
+        user(Role::Admin),
         Principal::Job { id: JobId(uuid::Uuid::nil()), grants: std::sync::Arc::default() },
         Principal::Hook { source: "plants".parse().unwrap() },
         Principal::Device { id: None },
@@ -211,10 +235,17 @@ fn the_table_permits_only_operations_that_control_permits() {
         ("postVerdict", Done::PostVerdict),
         ("startRebuild", Done::Rebuild),
         ("postDeviceReports", Done::ReportDevice),
+        ("setUser", Done::SetUser),
+        ("removeUser", Done::RemoveUser),
+        ("issueToken", Done::IssueToken),
+        ("revokeToken", Done::RevokeToken),
     ] {
         let route = ROUTES.iter().find(|route| route.id == id).unwrap();
         for principal in &principals {
-            let is_routed = route.access.rule(principal.kind()) == Rule::Allowed;
+            let is_routed = match (route.access.rule(principal.kind()), principal) {
+                (Rule::Role(permission), Principal::User { grants, .. }) => grants[0].role().has(permission),
+                (rule, _) => rule == Rule::Allowed,
+            };
             let is_permitted = may(principal, operation, Some(&source)).is_ok();
             assert!(!is_routed || is_permitted, "{id}: the table permits {principal}, control does not");
         }

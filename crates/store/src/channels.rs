@@ -198,7 +198,7 @@ impl Store {
             Box::pin(async move {
                 let changed = change.execute(&mut *db).await.doing("change a channel")?;
                 changed_one(&changed, || format!("channel {name}"))?;
-                record.execute(db).await.doing("write an audit row").map(drop)
+                record.execute(db).await.doing("write an audit row")
             })
         })
         .await
@@ -223,7 +223,7 @@ impl Store {
                 if !move_channel(db, source, &decided, now).await? {
                     return Err(StoreError::Conflict { what: format!("channel {}", decided.channel) });
                 }
-                record.execute(db).await.doing("write an audit row").map(drop)
+                record.execute(db).await.doing("write an audit row")
             })
         })
         .await
@@ -326,5 +326,5 @@ async fn aim(
         after: Some(after),
         request: None,
     };
-    audit::insert(&entry, now).execute(db).await.doing("write an audit row").map(drop)
+    audit::insert(&entry, now).execute(db).await.doing("write an audit row")
 }

@@ -252,7 +252,7 @@ impl Store {
                 if let Some(drop) = drop_credentials {
                     drop.execute(&mut *db).await.doing("remove a device's credentials")?;
                 }
-                audit.execute(db).await.doing("write an audit row").map(drop)
+                audit.execute(db).await.doing("write an audit row")
             })
         })
         .await

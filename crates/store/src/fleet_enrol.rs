@@ -112,7 +112,14 @@ impl Store {
         .bind(entry.actor.to_string())
         .bind(now.to_string())
         .bind(rule.expires_at.to_string());
-        self.execute_all("add an enrolment token", vec![insert, audit::insert(entry, now)]).await
+        let record = audit::insert(entry, now);
+        self.write(move |db| {
+            Box::pin(async move {
+                insert.execute(&mut *db).await.doing("add an enrolment token")?;
+                record.execute(db).await.doing("write an audit row")
+            })
+        })
+        .await
     }
 
     /// The token of a hash, whether or not it can still be used.
@@ -177,16 +184,17 @@ impl Store {
             let note = sqlx::query("INSERT INTO enrolments (token, attempt, device) VALUES (?, ?, ?)");
             last.push(note.bind(new.token).bind(attempt.to_string()).bind(new.id.to_string()));
         }
-        last.push(audit::insert(entry, now));
+        let record = audit::insert(entry, now);
         let what = format!("slot {} of site {}", new.slot, new.site);
         self.write(move |db| {
             Box::pin(async move {
                 let taken = take.execute(&mut *db).await.doing("use an enrolment token")?;
                 changed_one(&taken, || "the enrolment token".to_owned())?;
-                run_all(db, "replace a device", rest).await?;
+                run_all(&mut *db, "replace a device", rest).await?;
                 let added = insert.execute(&mut *db).await.doing("add a device")?;
                 changed_one(&added, || what)?;
-                run_all(db, "add a device", last).await
+                run_all(&mut *db, "add a device", last).await?;
+                record.execute(db).await.doing("write an audit row")
             })
         })
         .await
@@ -220,7 +228,7 @@ impl Store {
                 end.execute(&mut *db).await.doing("end a credential")?;
                 let added = add.execute(&mut *db).await.doing("add a credential")?;
                 changed_one(&added, || what)?;
-                audit.execute(db).await.doing("write an audit row").map(drop)
+                audit.execute(db).await.doing("write an audit row")
             })
         })
         .await

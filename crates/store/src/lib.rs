@@ -20,6 +20,7 @@
 //! | [`fleet_enrol`] | `enrolment_tokens`, `enrolments`, `device_credentials` |
 //! | [`fleet_evidence`] | `device_evidence` |
 //! | [`audit`] | `audit` |
+//! | [`users`] | `users`, `user_tokens` |
 //! | [`targets`] | `target_copies`, `target_images` |
 //! | [`pull_requests`] | `pull_requests` |
 //! | [`retention`] | `collected`, `confirmed_time`; which rows are needed, and the removal of the rest |
@@ -59,7 +60,7 @@
 //!         Box::pin(async move {
 //!             let done = cancel.execute(&mut *db).await.doing("cancel a run")?;
 //!             changed_one(&done, || format!("run {number}"))?;
-//!             audit.execute(db).await.doing("write an audit row").map(drop)
+//!             audit.execute(db).await.doing("write an audit row")
 //!         })
 //!     })
 //!     .await
@@ -98,6 +99,7 @@ pub mod runs;
 pub mod sources;
 pub mod targets;
 pub mod unchanged;
+pub mod users;
 mod write;
 
 pub use edgewright_sqlite::WriterStats;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use edgewright_sqlite::{Writer, WriterStats};
 use sqlx::sqlite::SqlitePool;
 
-use crate::StoreError;
+use crate::{StoreError, audit};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -39,6 +39,7 @@ impl Store {
         let schema = |source| StoreError::Schema { path: path.display().to_string(), source };
         let mut connection = edgewright_sqlite::connect(path).await.map_err(open)?;
         MIGRATIONS.run(&mut connection).await.map_err(schema)?;
+        audit::chain_old_rows(&mut connection).await?;
         let control = edgewright_sqlite::readers(path, READERS).await.map_err(open)?;
         let api = edgewright_sqlite::readers(path, READERS).await.map_err(open)?;
         let writer = Writer::start("control.db", connection);

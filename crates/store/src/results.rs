@@ -331,8 +331,14 @@ impl Store {
         for (run, verdict) in runs {
             statements.extend(insert_verdicts(*run, std::slice::from_ref(verdict), &[], now)?);
         }
-        statements.push(audit::insert(entry, now));
-        self.execute_all("post a verdict", statements).await
+        let record = audit::insert(entry, now);
+        self.write(move |db| {
+            Box::pin(async move {
+                run_all(db, "post a verdict", statements).await?;
+                record.execute(db).await.doing("write an audit row")
+            })
+        })
+        .await
     }
 }
 

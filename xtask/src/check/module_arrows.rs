@@ -27,6 +27,7 @@ const MODULES: &[(&str, &[Row])] = &[("control", CONTROL), ("server", SERVER)];
 #[rustfmt::skip]
 const CONTROL: &[Row] = &[
     ("access",        &[]),
+    ("approvals",     &["access"]),
     ("audit",         &[]),
     ("hosting",       &[]),
     ("logs",          &[]),
@@ -39,6 +40,7 @@ const CONTROL: &[Row] = &[
     ("reconcile",     &["error"]),
     ("events",        &["reconcile"]),
     ("cancellations", &["access", "context", "error", "reconcile"]),
+    ("users",         &["access", "context", "error"]),
     ("sources",       &["access", "context", "error", "reconcile", "settings"]),
     ("jobs",          &["error", "events", "hosting", "logs", "pins", "settings"]),
     ("releases",      &["access", "context", "error", "events", "hosting", "pins", "reconcile", "sources"]),

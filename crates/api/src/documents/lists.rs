@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::{
     ChannelView, DeviceSummary, EvidenceView, ImageSummary, QuarantineView, ReleaseView, RolloutDeviceView,
-    RolloutSummary, RunSummary, SiteSummary, SourceView,
+    RolloutSummary, RunSummary, SiteSummary, SourceView, UserView,
 };
 
 macro_rules! lists {
@@ -69,6 +69,11 @@ lists! {
     SourceList {
         /// Sources, sorted by name.
         sources: SourceView
+    }
+    /// Users.
+    UserList {
+        /// Local users, sorted by name.
+        users: UserView
     }
     /// Evidence.
     EvidenceList {

@@ -36,14 +36,14 @@ pub use folder::{
 };
 pub use lists::{
     ChannelList, DeviceList, EvidenceList, ImageList, QuarantineList, ReleaseList, RolloutDeviceList,
-    RolloutList, RunList, SiteList, SourceList,
+    RolloutList, RunList, SiteList, SourceList, UserList,
 };
 pub use reference::reference;
 pub use rollout::{RolloutSimulation, SimulatedRate, SimulatedStage};
 
 use crate::{
-    AuditPage, ChannelView, DeviceIdentity, DeviceView, EnrolmentView, ImageView, RebuildStatus, ReleaseView,
-    RolloutView, RunView, ServerStatus, SiteView, VerdictResponse,
+    AuditPage, ChannelView, DeviceIdentity, DeviceView, EnrolmentView, Identity, ImageView, RebuildStatus,
+    ReleaseView, RolloutView, RunView, ServerStatus, SiteView, VerdictResponse,
 };
 
 /// A type that is printed as a document of its own.
@@ -168,6 +168,8 @@ documents! {
     SourceList, "source-list", ["source list"];
     ServerStatus, "status", ["status"];
     AuditPage, "audit", ["audit"];
+    UserList, "user-list", ["user list"];
+    Identity, "identity", ["whoami"];
     UpdateReport, "update", ["update"];
     RebuildStatus, "rebuild", ["rebuild DIGEST", "rebuild VARIANT"];
     VerdictResponse, "verdict", ["verdict post"];

@@ -83,6 +83,20 @@ pub enum Operation {
     Hook,
     /// [`super::AUDIT`].
     Audit,
+    /// [`super::USERS`].
+    Users,
+    /// [`super::USERS`].
+    SetUser,
+    /// [`super::user`].
+    RemoveUser,
+    /// [`super::user_tokens`].
+    IssueToken,
+    /// [`super::user_token`].
+    RevokeToken,
+    /// [`super::WHOAMI`].
+    Whoami,
+    /// [`super::LOGIN`].
+    Login,
     /// [`super::device_reports`].
     PostDeviceReports,
     /// [`super::device_reports`].
@@ -150,4 +164,69 @@ pub struct Route {
     pub content: Content,
     /// Principals that may call it.
     pub access: Access,
+}
+
+/// A parameter of a path.
+pub(super) const fn in_path(name: &'static str, kind: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, in_path: true, kind, about }
+}
+
+/// A parameter of a query.
+pub(super) const fn in_query(name: &'static str, kind: &'static str, about: &'static str) -> Parameter {
+    Parameter { name, in_path: false, kind, about }
+}
+
+/// A route that reads.
+pub(super) const fn get(
+    operation: Operation,
+    id: &'static str,
+    path: &'static str,
+    content: Content,
+    parameters: &'static [Parameter],
+    about: &'static str,
+) -> Route {
+    Route {
+        operation,
+        id,
+        method: Method::Get,
+        path,
+        matched: None,
+        about,
+        parameters,
+        body: None,
+        content,
+        access: Access::READ,
+    }
+}
+
+/// A route that changes something.
+pub(super) const fn post(
+    operation: Operation,
+    id: &'static str,
+    path: &'static str,
+    content: Content,
+    parameters: &'static [Parameter],
+    about: &'static str,
+) -> Route {
+    Route {
+        method: Method::Post,
+        access: Access::OPERATE,
+        ..get(operation, id, path, content, parameters, about)
+    }
+}
+
+/// A route that removes something of users.
+pub(super) const fn delete(
+    operation: Operation,
+    id: &'static str,
+    path: &'static str,
+    content: Content,
+    parameters: &'static [Parameter],
+    about: &'static str,
+) -> Route {
+    Route {
+        method: Method::Delete,
+        access: Access::ADMINISTER,
+        ..get(operation, id, path, content, parameters, about)
+    }
 }

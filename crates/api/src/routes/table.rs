@@ -1,19 +1,12 @@
 //! The table of routes: the server, the OpenAPI document and the access table are made from it.
 
-use super::kinds::{Content, Operation, Parameter, Route};
+use super::kinds::{Content, Operation, Parameter, Route, delete, get, in_path, in_query, post};
 use super::{
-    AUDIT, CHANNELS, DEVICES, ENROL, ENROLMENTS, EVENTS, EXPORTS, HEALTH, IMAGES, INDEX, METRICS, OPENAPI,
-    QUARANTINE, READY, REBUILDS, RELEASES, ROLLOUTS, RUNS, SITES, SOURCES, STATUS, TARGETS, VERDICTS,
+    AUDIT, CHANNELS, DEVICES, ENROL, ENROLMENTS, EVENTS, EXPORTS, HEALTH, IMAGES, INDEX, LOGIN, METRICS,
+    OPENAPI, QUARANTINE, READY, REBUILDS, RELEASES, ROLLOUTS, RUNS, SITES, SOURCES, STATUS, TARGETS, USERS,
+    VERDICTS, WHOAMI,
 };
-use crate::access::{Access, Method};
-
-const fn in_path(name: &'static str, kind: &'static str, about: &'static str) -> Parameter {
-    Parameter { name, in_path: true, kind, about }
-}
-
-const fn in_query(name: &'static str, kind: &'static str, about: &'static str) -> Parameter {
-    Parameter { name, in_path: false, kind, about }
-}
+use crate::access::{Access, Method, Rule};
 
 const SOURCE: Parameter = in_query("source", "string", "only this source");
 const ONE_SOURCE: Parameter =
@@ -35,42 +28,7 @@ const RELEASE: Parameter = in_query("number", "integer", "only the release of th
 const NUMBER: Parameter = in_path("number", "integer", "the run's number");
 const NODE: Parameter = in_path("node", "string", "the node, such as hmi/plant-a, with unescaped `/`");
 
-const fn get(
-    operation: Operation,
-    id: &'static str,
-    path: &'static str,
-    content: Content,
-    parameters: &'static [Parameter],
-    about: &'static str,
-) -> Route {
-    Route {
-        operation,
-        id,
-        method: Method::Get,
-        path,
-        matched: None,
-        about,
-        parameters,
-        body: None,
-        content,
-        access: Access::READ,
-    }
-}
-
-const fn post(
-    operation: Operation,
-    id: &'static str,
-    path: &'static str,
-    content: Content,
-    parameters: &'static [Parameter],
-    about: &'static str,
-) -> Route {
-    Route {
-        method: Method::Post,
-        access: Access::OPERATE,
-        ..get(operation, id, path, content, parameters, about)
-    }
-}
+const USER: Parameter = in_path("user", "string", "the user's name");
 
 const TEXT: Content = Content::Text("text/plain");
 
@@ -316,6 +274,7 @@ pub const ROUTES: &[Route] = &[
     ),
     Route {
         body: Some("RolloutPost"),
+        access: Access::ORDER,
         ..post(
             Operation::OrderRollout,
             "orderRollout",
@@ -429,9 +388,83 @@ pub const ROUTES: &[Route] = &[
             in_query("since", "string", "only changes at or after this time (RFC 3339)"),
             LIMIT,
             in_query("cursor", "string", "`next` of the previous page"),
+            in_query("after", "integer", "only changes with higher numbers, oldest first, for exports"),
         ],
-        "The audit trail, newest first.",
+        "The audit trail, newest first. Each entry has the hash of the one before.",
     ),
+    Route {
+        access: Access::ADMINISTER,
+        ..get(
+            Operation::Users,
+            "users",
+            USERS,
+            Content::List("UserView"),
+            &[],
+            "The local users, sorted by name, without their tokens.",
+        )
+    },
+    Route {
+        body: Some("UserPost"),
+        access: Access::ADMINISTER,
+        ..post(
+            Operation::SetUser,
+            "setUser",
+            USERS,
+            Content::Document("UserView"),
+            &[],
+            "Add a local user, or replace the roles of one.",
+        )
+    },
+    delete(
+        Operation::RemoveUser,
+        "removeUser",
+        "/api/v1/users/{user}",
+        Content::Document("UserView"),
+        &[USER],
+        "Remove a local user; all tokens of the user are invalid at once.",
+    ),
+    Route {
+        body: Some("TokenPost"),
+        access: Access::ADMINISTER,
+        ..post(
+            Operation::IssueToken,
+            "issueToken",
+            "/api/v1/users/{user}/tokens",
+            Content::Document("TokenResponse"),
+            &[USER],
+            "Issue a token of a local user. It is shown only in this response.",
+        )
+    },
+    delete(
+        Operation::RevokeToken,
+        "revokeToken",
+        "/api/v1/users/{user}/tokens/{token}",
+        TEXT,
+        &[USER, in_path("token", "integer", "the token's id")],
+        "Revoke a token of a local user: it is invalid at once.",
+    ),
+    Route {
+        access: Access { job: Rule::Denied, device: Rule::Denied, system: Rule::Denied, ..Access::PUBLIC },
+        ..get(
+            Operation::Whoami,
+            "whoami",
+            WHOAMI,
+            Content::Document("Identity"),
+            &[],
+            "The principal of the request, with its roles.",
+        )
+    },
+    Route {
+        access: Access::PUBLIC,
+        ..get(
+            Operation::Login,
+            "login",
+            LOGIN,
+            Content::Document("LoginView"),
+            &[],
+            "How users log in, if the server trusts an OpenID Connect provider.",
+        )
+    },
     Route {
         body: Some("DeviceReports"),
         access: Access::REPORT,
@@ -475,6 +508,7 @@ pub const ROUTES: &[Route] = &[
     ),
     Route {
         body: Some("DevicePost"),
+        access: Access::ORDER,
         ..post(
             Operation::ChangeDevice,
             "changeDevice",

@@ -1,8 +1,11 @@
 //! Arguments of commands that list, show and change what an operator looks after: images, releases, channels,
 //! sites, sources, the audit trail.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
+use edgewright_model::audit::Anchor;
 use edgewright_model::names::{ChannelName, SiteName, SourceName, VariantName};
 use edgewright_model::principal::PrincipalId;
 use edgewright_model::run::ReleaseNumber;
@@ -173,9 +176,45 @@ pub(crate) enum SourceCommand {
     },
 }
 
-/// `audit`.
+/// `audit`: what is listed, or a command on the trail.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct AuditArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<AuditCommand>,
+    #[command(flatten)]
+    pub(crate) list: AuditListArgs,
+}
+
+/// `audit …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Verify that no change was altered, removed, inserted or reordered
+    #[command(
+        after_help = "Examples:\n  edgewright audit verify\n  edgewright audit verify --anchor 812:sha256:5feceb66…\n  edgewright audit verify --file audit.jsonl\n\nThe last line is the trail's head. Keep it elsewhere: as --anchor it proves later that the trail up to it is the same."
+    )]
+    Verify {
+        /// An export to verify instead of the trail; `-` is standard input
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The head that an earlier `verify` or `export` printed
+        #[arg(long, value_name = "NUMBER:HASH")]
+        anchor: Option<Anchor>,
+    },
+    /// Print the trail as JSON lines, oldest first
+    #[command(
+        after_help = "Examples:\n  edgewright audit export > audit.jsonl\n  edgewright audit export --after 812 >> audit.jsonl"
+    )]
+    Export {
+        /// Only changes with higher numbers, to continue an earlier export
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        after: u64,
+    },
+}
+
+/// `audit` without a command.
+#[derive(Debug, Args)]
+pub(crate) struct AuditListArgs {
     /// Only changes by this principal, such as operator:token, system:channels
     #[arg(long, value_name = "KIND:NAME")]
     pub(crate) actor: Option<PrincipalId>,

@@ -1,5 +1,6 @@
 //! One function per subcommand: ask, render, print.
 
+mod audit;
 mod backup;
 mod cancel;
 mod channel;
@@ -17,6 +18,7 @@ mod init;
 mod init_from;
 mod job;
 mod list;
+mod login;
 mod logs;
 mod plan;
 mod plan_explain;
@@ -38,20 +40,20 @@ mod show;
 mod target;
 mod tools;
 mod update;
+mod user;
 mod verdict;
 mod watch_run;
 
 pub(crate) use check::Folder;
 
-use edgewright_api::AuditFilter;
 use edgewright_api::documents::Document;
 use edgewright_model::error::ErrorClass;
 use edgewright_model::names::SourceName;
 use edgewright_process::Clock;
 
 use crate::args::{
-    AuditArgs, ChannelCommand, Cli, Command, ExportCommand, Format, Global, ImageCommand, JobCommand,
-    ReleaseCommand, RunCommand, SiteCommand, SourceCommand, VerdictCommand,
+    AuditArgs, AuditCommand, ChannelCommand, Cli, Command, ExportCommand, Format, Global, ImageCommand,
+    JobCommand, ReleaseCommand, RunCommand, SiteCommand, SourceCommand, VerdictCommand,
 };
 use crate::exit::{End, Failure};
 use crate::reader::Reader;
@@ -60,6 +62,9 @@ use crate::{connection, output, render};
 /// Runs the command.
 pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
     let global = cli.global;
+    if !matches!(cli.command, Command::Job { .. } | Command::Serve(_) | Command::Logout) {
+        login::refresh().await?;
+    }
     match cli.command {
         Command::Init { dir, from: None } => init::init(&dir).await,
         Command::Init { dir, from: Some(containerfile) } => init_from::init(&containerfile, &dir).await,
@@ -101,6 +106,14 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<End, Failure> {
         Command::Channel { command } => channels(command, &global).await,
         Command::Device { command } => device::device(command, &global).await,
         Command::Devices(args) => device::devices(&connection::client(&global)?, &args).await,
+        Command::User { command } => user::user(&global, command).await,
+        Command::Login(args) => login::login(&global, args).await,
+        Command::Logout => login::logout(&global).await,
+        Command::Whoami { format } => login::whoami(&global, format).await,
+        Command::Audit(AuditArgs {
+            command: Some(AuditCommand::Verify { file: Some(file), anchor }),
+            ..
+        }) => audit::verify_file(file, anchor).await,
         Command::Source { command: SourceCommand::Poll { source } } | Command::Poll { source } => {
             poll(&global, &source).await
         }
@@ -165,7 +178,7 @@ async fn read(command: Command, global: &Global) -> Result<End, Failure> {
         Command::Source { command: SourceCommand::List { rows, format } } => {
             list::sources(&reader, rows, format).await
         }
-        Command::Audit(args) => audit(&reader, args).await,
+        Command::Audit(args) => audit::audit(&reader, args).await,
         other => Err(Failure::new(ErrorClass::Bug, format!("a command is not dispatched: {other:?}"))),
     }
 }
@@ -194,19 +207,6 @@ fn passing_program(process: u32) -> Option<String> {
     let name = program.rsplit('/').next().unwrap_or_default().to_owned();
     let command = words.find(|word| matches!(&**word, "run" | "update" | "rebuild" | "serve"))?;
     (name == "edgewright" && command != "serve").then(|| format!("edgewright {command}"))
-}
-
-async fn audit(reader: &Reader, args: AuditArgs) -> Result<End, Failure> {
-    let filter = AuditFilter {
-        actor: args.actor,
-        operation: args.operation,
-        object: args.object,
-        since: args.since,
-        limit: args.limit,
-        cursor: args.cursor,
-    };
-    let page = reader.audit(&filter).await?;
-    print(args.format.json, &page, |page| render::audit(page, now()))
 }
 
 fn print<T: Document>(json: bool, document: &T, text: impl FnOnce(&T) -> String) -> Result<End, Failure> {

@@ -19,6 +19,7 @@ mod status;
 pub(crate) mod style;
 mod table;
 pub(crate) mod units;
+mod users;
 mod vars;
 pub(crate) mod visible;
 mod yaml;
@@ -36,5 +37,6 @@ pub(crate) use run::{commit as short_commit, locks, node_name, node_state, run, 
 pub(crate) use site::{site, sites};
 pub(crate) use status::{reconcilers, sources, status};
 pub(crate) use style::plain;
+pub(crate) use users::users;
 pub(crate) use vars::vars;
 pub(crate) use yaml::yaml;

@@ -135,7 +135,7 @@ impl Control {
         reports: Vec<NewDeviceReport>,
         events: Vec<DeviceEvent>,
     ) -> Result<u64, ControlError> {
-        context.permit(Operation::ReportDevice, None)?;
+        context.permit(Operation::ReportDevice, self.0.devices.whereabouts(device).scope())?;
         self.0.devices.permit_reports(context, device)?;
         let Posting { store, clock, .. } = &self.0.work.posting;
         let added = store.add_device_reports(device, reports, clock.now()).await?;

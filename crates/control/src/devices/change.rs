@@ -82,7 +82,7 @@ impl Devices {
         let operation = change.operation();
         let before = self.row(device)?;
         let source = self.0.store.source(before.source).await?;
-        context.permit(operation, Some(&source.name))?;
+        context.permit(operation, self.whereabouts(device).scope())?;
         if let Change::Pin { release, .. } = &change
             && self.0.store.entries(before.source, *release).await?.is_empty()
         {

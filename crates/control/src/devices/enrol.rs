@@ -76,7 +76,7 @@ impl Devices {
     ) -> Result<EnrolmentRule, ControlError> {
         // A slot may have been declared a moment ago.
         self.refresh_if_changed().await?;
-        let (rule, source) = {
+        let (rule, whereabouts) = {
             let memory = self.read();
             let (source, site) = place(&memory, request)?;
             let device = request.slot.as_ref().and_then(|slot| in_slot(&memory, source, &site, slot));
@@ -94,9 +94,10 @@ impl Devices {
                 replaces: device.filter(|_| request.replace),
                 expires_at: request.expires_at,
             };
-            (rule, memory.sources.get(&source).and_then(|source| source.name.clone()))
+            let whereabouts = memory.whereabouts(source, &rule.site);
+            (rule, whereabouts)
         };
-        context.permit(Operation::EnrolDevice, source.as_ref())?;
+        context.permit(Operation::EnrolDevice, whereabouts.scope())?;
         let after = json!({
             "slot": rule.slot, "labels": rule.labels, "serials": rule.serials, "uses": rule.uses,
             "needs_approval": rule.needs_approval, "replaces": rule.replaces, "expires_at": rule.expires_at,
@@ -202,7 +203,7 @@ impl Devices {
         device: &DeviceId,
         credential: &Digest,
     ) -> Result<Timestamp, ControlError> {
-        context.permit(Operation::RotateDevice, None)?;
+        context.permit(Operation::RotateDevice, self.whereabouts(device).scope())?;
         context.permit_device(Operation::RotateDevice, device)?;
         let row = self.row(device)?;
         if !row.state.is_in_slot() {

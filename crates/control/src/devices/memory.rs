@@ -11,6 +11,7 @@ use edgewright_store::sources::{SourceId, SourceRow};
 use edgewright_store::{Store, StoreError};
 use jiff::Timestamp;
 
+use super::Whereabouts;
 use super::offers::{Facts, Offer, offer};
 use super::port::RolloutPort;
 
@@ -120,6 +121,13 @@ impl SourceFacts {
 }
 
 impl Memory {
+    /// The names of a source and of one of its sites.
+    pub(super) fn whereabouts(&self, source: SourceId, site: &SiteId) -> Whereabouts {
+        let Some(facts) = self.sources.get(&source) else { return Whereabouts::default() };
+        let declared = facts.slots.iter().find(|((id, _), _)| id == site);
+        Whereabouts { source: facts.name.clone(), site: declared.map(|(_, slot)| slot.site_name.clone()) }
+    }
+
     /// The holder of a credential that is valid now.
     pub(super) fn holder(&self, token: &AccessToken, now: Timestamp) -> Option<&DeviceId> {
         let found = self.credentials.get(token)?;

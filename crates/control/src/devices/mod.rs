@@ -24,7 +24,8 @@ mod show;
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use edgewright_model::names::DeviceId;
+use edgewright_model::names::{DeviceId, SiteName, SourceName};
+use edgewright_model::role::Scope;
 use edgewright_process::Clock;
 use edgewright_registry::AccessToken;
 use edgewright_store::Store;
@@ -43,6 +44,22 @@ pub use reconcile::DeviceEvent;
 pub(crate) use reconcile::DeviceKeeper;
 pub use resolver::{Beacon, Names, VIRTUAL, Virtual};
 pub use show::DeviceStatus;
+
+/// Where a device is, as far as it is known: for the scopes of users.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    source: Option<SourceName>,
+    site: Option<SiteName>,
+}
+
+impl Whereabouts {
+    /// As the scope of an operation. Its image and channel can change at any time, so grants that are limited
+    /// to one do not cover it.
+    pub fn scope(&self) -> Scope<'_> {
+        let site = self.site.as_ref().map(SiteName::as_str);
+        Scope { source: self.source.as_ref(), site, ..Scope::default() }
+    }
+}
 
 /// Devices. Clones share them.
 #[derive(Debug, Clone)]
@@ -63,6 +80,13 @@ impl Devices {
     pub fn new(store: Store, clock: Clock, rollouts: Arc<dyn RolloutPort>) -> Self {
         let (memory, notes, wake) = (RwLock::default(), Notes::default(), Wake::default());
         Self(Arc::new(Inner { store, clock, rollouts, memory, notes, wake }))
+    }
+
+    /// Where a device is; nothing is known of one that is not enrolled.
+    pub fn whereabouts(&self, device: &DeviceId) -> Whereabouts {
+        let memory = self.read();
+        let row = memory.devices.get(device).map(|member| &member.row);
+        row.map(|row| memory.whereabouts(row.source, &row.site)).unwrap_or_default()
     }
 
     /// Reads all devices, credentials and what offers are made from.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgewright_model::names::ChannelName;
+use edgewright_model::role::Scope;
 use edgewright_model::run::ReleaseNumber;
 use edgewright_process::Clock;
 use edgewright_store::Store;
@@ -212,7 +213,8 @@ impl Channels {
             ChannelChange::Pin(_) => Operation::PinChannel,
             ChannelChange::Unpin => Operation::UnpinChannel,
         };
-        context.permit(operation, Some(&source.name))?;
+        let scope = Scope { source: Some(&source.name), channel: Some(name), ..Scope::default() };
+        context.permit(operation, scope)?;
         let before = self.channel(source, name).await?;
         if let ChannelChange::Pin(pin) = change {
             self.check_release(source, &before, pin.release).await?;

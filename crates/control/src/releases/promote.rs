@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgewright_model::Digest;
 use edgewright_model::names::{ChannelName, Platform, VariantName};
 use edgewright_model::order::TrustDomain;
+use edgewright_model::role::Scope;
 use edgewright_model::run::{EntryOrigin, ReleaseNumber};
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::LaneResult;
@@ -36,7 +37,8 @@ impl Channels {
         name: &ChannelName,
         (release, reason): (ReleaseNumber, &str),
     ) -> Result<ChannelRow, ControlError> {
-        context.permit(Operation::Promote, Some(&source.name))?;
+        let scope = Scope { source: Some(&source.name), channel: Some(name), ..Scope::default() };
+        context.permit(Operation::Promote, scope)?;
         let channel = self.channel(source, name).await?;
         if channel.target == Some(release) {
             return Ok(channel);
@@ -87,7 +89,8 @@ impl Channels {
         name: &ChannelName,
         (to, reason): (Option<ReleaseNumber>, &str),
     ) -> Result<ChannelRow, ControlError> {
-        context.permit(Operation::RollBack, Some(&source.name))?;
+        let scope = Scope { source: Some(&source.name), channel: Some(name), ..Scope::default() };
+        context.permit(Operation::RollBack, scope)?;
         let channel = self.channel(source, name).await?;
         let nothing = || ControlError::NothingBefore { channel: name.clone() };
         let bad = channel.target.or(channel.completed).ok_or_else(nothing)?;

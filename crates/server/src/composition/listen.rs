@@ -74,8 +74,9 @@ impl Composition {
             let registry = registry.clone();
             async move { registry.stored_bytes().await.unwrap_or(0) }.boxed()
         });
-        let (views, control) = (self.views.clone(), self.control.clone());
-        let mut state = ApiState::new(views, control, self.live.clone(), self.metrics.clone(), storage);
+        let operations = (self.control.clone(), self.users.clone());
+        let live = (self.live.clone(), self.clock.clone());
+        let mut state = ApiState::new(self.views.clone(), operations, live, self.metrics.clone(), storage);
         state.ready = Arc::clone(&self.ready);
         let counted = self
             .registry

@@ -22,9 +22,12 @@ use edgewright_api::{ApiError, RegistryAddress, access};
 use edgewright_control::audit::Audit;
 use edgewright_control::context::{OperationContext, RequestId};
 use edgewright_control::devices::Devices;
-use edgewright_model::error::ErrorClass;
+use edgewright_control::users::Users;
+use edgewright_model::error::{Chain, ErrorClass};
 use edgewright_model::principal::Principal;
-use edgewright_registry::{AccessToken, BaseUrl, Credentials};
+use edgewright_model::role::Permission;
+use edgewright_process::Clock;
+use edgewright_registry::{AccessToken, BaseUrl, Credentials, presented_token};
 use tracing::Instrument as _;
 
 use super::error::{HttpError, no_route, not_allowed};
@@ -32,14 +35,15 @@ use super::registry::Change;
 use super::traffic::Traffic;
 use super::{hooks, host};
 use crate::live::Shared;
+use crate::oidc::InvalidToken;
 use crate::tokens::{JobTokens, ProcessTokens};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The challenge for clients of the API.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"Edgewright\"");
-/// Where clients find the operator's token.
-const TOKEN_HINT: &str = "send the operator's token: --token-file FILE or EDGEWRIGHT_TOKEN_FILE, over HTTP \
-                          `Authorization: Bearer …`; it is in the file `operator-token` of the server's data folder, or in \
+/// Where clients find a token.
+const TOKEN_HINT: &str = "log in with `edgewright login`, or send a token: --token-file FILE or EDGEWRIGHT_TOKEN_FILE, over HTTP \
+                          `Authorization: Bearer …`; the operator's is in the file `operator-token` of the server's data folder, or in \
                           the file that `[access] token_file` names";
 
 /// The credentials of a request.
@@ -80,8 +84,23 @@ pub struct Gate {
     jobs: JobTokens,
     devices: Devices,
     system: AccessToken,
+    users: Users,
+    clock: Clock,
     address: RegistryAddress,
     webhooks: hooks::WebhookGate,
+}
+
+/// Whom a gate knows, besides what settings name.
+#[derive(Debug)]
+pub struct Known<'a> {
+    /// Jobs, and the server itself.
+    pub tokens: &'a ProcessTokens,
+    /// Enrolled devices.
+    pub devices: Devices,
+    /// Local users.
+    pub users: Users,
+    /// Time, for what expires.
+    pub clock: Clock,
 }
 
 /// The state of the middleware.
@@ -133,9 +152,16 @@ pub async fn enforce(State(enforcement): State<Enforcement>, mut request: Reques
 
 impl Gate {
     /// `address` is where clients reach the server.
-    pub fn new(live: Shared, tokens: &ProcessTokens, devices: Devices, address: RegistryAddress) -> Self {
+    pub fn new(live: Shared, known: Known<'_>, address: RegistryAddress) -> Self {
+        let Known { tokens, devices, users, clock } = known;
         let (jobs, system) = (tokens.jobs.clone(), AccessToken::new(tokens.system.reveal()));
-        Self { live, jobs, devices, system, address, webhooks: hooks::WebhookGate::default() }
+        let webhooks = hooks::WebhookGate::default();
+        Self { live, jobs, devices, system, users, clock, address, webhooks }
+    }
+
+    /// Enrolled devices.
+    pub(super) const fn devices(&self) -> &Devices {
+        &self.devices
     }
 
     /// The request with its principal, or the response that rejects it.
@@ -143,7 +169,7 @@ impl Gate {
         // Without a route, the router's fallback returns 404.
         let Some(matched) = request.extensions().get::<MatchedPath>().cloned() else { return Ok(request) };
         if is_registry(matched.as_str()) {
-            let caller = self.caller(request.headers());
+            let caller = self.caller(request.headers()).await;
             record_principal(&caller);
             let base = self.base_url(&request);
             if let Some(principal) = caller.principal().cloned() {
@@ -161,7 +187,7 @@ impl Gate {
             request = unread;
             caller
         } else {
-            self.caller(request.headers())
+            self.caller(request.headers()).await
         };
         record_principal(&caller);
         let Some(principal) = self.permitted(&caller, route.access) else {
@@ -195,17 +221,44 @@ impl Gate {
             Rule::IfOpen if self.live.now().anonymous => Verdict::Permitted,
             Rule::Challenged if *caller != Caller::Silent && self.live.now().anonymous => Verdict::Permitted,
             Rule::Granted | Rule::Own => Verdict::IfGranted,
-            Rule::IfOpen | Rule::Challenged | Rule::Denied => rejected,
+            Rule::Role(permission) if has(principal, permission) => Verdict::Permitted,
+            // What anyone may read, a user without roles may, too.
+            Rule::Role(_) if access.anonymous == Rule::IfOpen && self.live.now().anonymous => {
+                Verdict::Permitted
+            }
+            Rule::RoleByOrder
+                if has(principal, Permission::Operate) || has(principal, Permission::Approve) =>
+            {
+                Verdict::Permitted
+            }
+            Rule::Role(_) | Rule::RoleByOrder | Rule::IfOpen | Rule::Challenged | Rule::Denied => rejected,
         }
     }
 
     /// The caller that a token or its absence identifies.
-    pub(super) fn caller(&self, headers: &HeaderMap) -> Caller {
+    pub(super) async fn caller(&self, headers: &HeaderMap) -> Caller {
         match Credentials::of(headers) {
             Credentials::Missing => Caller::Silent,
             Credentials::Anonymous => Caller::Known(Principal::Anonymous),
             Credentials::Unusable => Caller::Wrong,
-            Credentials::Token(token) => self.holder(&token).map_or(Caller::Wrong, Caller::Known),
+            Credentials::Token(token) => match self.holder(&token) {
+                Some(principal) => Caller::Known(principal),
+                None => self.logged_in(headers).await.map_or(Caller::Wrong, Caller::Known),
+            },
+        }
+    }
+
+    /// The user whom the provider identifies.
+    async fn logged_in(&self, headers: &HeaderMap) -> Option<Principal> {
+        let provider = self.live.now().provider.clone()?;
+        let token = presented_token(headers)?;
+        match provider.principal(&token, &self.clock).await {
+            Ok(principal) => Some(principal),
+            Err(InvalidToken::Malformed) => None,
+            Err(error) => {
+                tracing::info!(reason = %Chain(&error), "token of the login provider rejected");
+                None
+            }
         }
     }
 
@@ -222,7 +275,7 @@ impl Gate {
         if let Some(id) = self.devices.holder(token) {
             return Some(Principal::Device { id: Some(id) });
         }
-        self.jobs.principal(token)
+        self.jobs.principal(token).or_else(|| self.users.holder(token.digest()))
     }
 
     /// The sender of a webhook. The body is read for its signature and then dropped.
@@ -241,6 +294,13 @@ impl Gate {
             || (self.address.tls && host == self.address.host);
         BaseUrl(format!("{}://{host}", if is_tls { "https" } else { "http" }))
     }
+}
+
+/// Whether a user has a role with a permission somewhere. Where, control and the registry's gate decide: they
+/// know what the request is about.
+fn has(principal: &Principal, permission: Permission) -> bool {
+    let Principal::User { grants, .. } = principal else { return false };
+    grants.iter().any(|grant| grant.role().has(permission))
 }
 
 fn is_registry(matched: &str) -> bool {

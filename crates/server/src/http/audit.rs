@@ -20,6 +20,7 @@ pub(super) struct Filters {
     since: Option<String>,
     limit: Option<u32>,
     cursor: Option<String>,
+    after: Option<u64>,
 }
 
 impl Filters {
@@ -31,6 +32,7 @@ impl Filters {
             since: self.since.as_deref().map(parsed).transpose()?,
             limit: self.limit.unwrap_or(routes::DEFAULT_LIMIT),
             cursor: self.cursor,
+            after: self.after,
         })
     }
 }

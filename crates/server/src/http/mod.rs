@@ -20,16 +20,19 @@ mod runs;
 mod server;
 mod sources;
 mod traffic;
+mod users;
 mod verdicts;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use edgewright_api::openapi;
 use edgewright_api::routes::{Operation, ROUTES};
 use edgewright_control::Control;
+use edgewright_control::users::Users;
+use edgewright_process::Clock;
 use futures::future::BoxFuture;
 
 use crate::live::Shared;
@@ -45,6 +48,10 @@ pub struct ApiState {
     pub views: Views,
     /// Operations.
     pub control: Control,
+    /// Local users.
+    pub users: Users,
+    /// Time.
+    pub clock: Clock,
     /// Settings that a reload changes.
     pub live: Shared,
     /// Counters and histograms.
@@ -60,9 +67,15 @@ pub type Storage = Arc<dyn Fn() -> BoxFuture<'static, u64> + Send + Sync>;
 
 impl ApiState {
     /// A state that is not ready yet.
-    pub fn new(views: Views, control: Control, live: Shared, metrics: Metrics, storage: Storage) -> Self {
+    pub fn new(
+        views: Views,
+        (control, users): (Control, Users),
+        (live, clock): (Shared, Clock),
+        metrics: Metrics,
+        storage: Storage,
+    ) -> Self {
         let ready = Arc::new(AtomicBool::new(false));
-        Self { views, control, live, metrics, storage, ready }
+        Self { views, control, users, clock, live, metrics, storage, ready }
     }
 }
 
@@ -126,6 +139,13 @@ fn handler(operation: Operation) -> MethodRouter<ApiState> {
         Operation::Export => post(exports::export),
         Operation::Hook => post(sources::hook),
         Operation::Audit => get(audit::list),
+        Operation::Users => get(users::list),
+        Operation::SetUser => post(users::set),
+        Operation::RemoveUser => delete(users::remove),
+        Operation::IssueToken => post(users::issue),
+        Operation::RevokeToken => delete(users::revoke),
+        Operation::Whoami => get(users::whoami),
+        Operation::Login => get(users::login),
         Operation::PostDeviceReports => post(devices::post),
         Operation::DeviceReports => get(devices::list),
         Operation::Devices => get(devices::fleet),

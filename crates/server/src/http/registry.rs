@@ -2,12 +2,13 @@
 
 use axum::extract::Request;
 use axum::http::{Method, Response, header::HeaderName};
-use edgewright_api::access;
+use edgewright_api::access::{self, Rule};
 use edgewright_control::access::Operation;
 use edgewright_control::context::OperationContext;
 use edgewright_control::devices::Virtual;
 use edgewright_model::grants::BlobGrant;
 use edgewright_model::principal::Principal;
+use edgewright_model::role::Scope;
 use edgewright_registry::{AccessRequest, Action, Authorizer, Contents, Decision, RESERVED};
 use edgewright_store::audit::NewAuditEntry;
 use futures::FutureExt as _;
@@ -26,7 +27,10 @@ impl RegistryGate {
     async fn decide(&self, request: AccessRequest<'_>) -> Decision {
         // The middleware has identified the caller already, unless the registry is served without it.
         let known = request.extensions.get::<Caller>().cloned();
-        let caller = known.unwrap_or_else(|| self.0.caller(request.headers));
+        let caller = match known {
+            Some(caller) => caller,
+            None => self.0.caller(request.headers).await,
+        };
         let is_virtual = request.action.repository().is_some_and(|name| Virtual::of(name).is_some());
         if is_virtual && matches!(caller, Caller::Silent | Caller::Known(Principal::Anonymous)) {
             let reason = "this repository answers each device by its credential: log in with the device's id and \
@@ -38,6 +42,7 @@ impl RegistryGate {
                 Verdict::Denied
             }
             Verdict::IfGranted => Verdict::Permitted,
+            Verdict::Permitted if !self.is_in_scope(&caller, request.action) => Verdict::Denied,
             verdict => verdict,
         };
         match (verdict, caller) {
@@ -55,6 +60,30 @@ impl RegistryGate {
                 Decision::Unauthenticated { reason: format!("credentials are required; {LOGIN_HINT}") }
             }
         }
+    }
+}
+
+impl RegistryGate {
+    /// Whether a user's grants cover the repository: `SOURCE/IMAGE[/SITE[/SLOT]]`, or that of a device, which is
+    /// where the device is. What anyone may read, every user may.
+    fn is_in_scope(&self, caller: &Caller, action: Action<'_>) -> bool {
+        let Caller::Known(Principal::User { grants, .. }) = caller else { return true };
+        let access = operation(action).access();
+        let Rule::Role(permission) = access.user else { return true };
+        if self.0.judge(&Caller::Known(Principal::Anonymous), access) == Verdict::Permitted {
+            return true;
+        }
+        let permits = |scope: &Scope<'_>| grants.iter().any(|grant| grant.permits(permission, scope));
+        let Some(name) = action.repository() else { return permits(&Scope::default()) };
+        if let Some(device) = Virtual::of(name) {
+            let device = device.and_then(|name| name.device);
+            let place = device.map(|id| self.0.devices().whereabouts(&id)).unwrap_or_default();
+            return permits(&place.scope());
+        }
+        let mut parts = name.as_str().split('/');
+        let source = parts.next().and_then(|source| source.parse().ok());
+        let (image, site) = (parts.next(), parts.next());
+        permits(&Scope { source: source.as_ref(), image, site, channel: None })
     }
 }
 
@@ -126,7 +155,7 @@ async fn is_granted(caller: &Caller, action: Action<'_>, contents: &dyn Contents
     }
 }
 
-/// A manifest or tag that the operator pushes or deletes. Pushes by jobs and control are recorded with their
+/// A manifest or tag that the operator or a user pushes or deletes. Pushes by jobs and control are recorded with their
 /// runs.
 pub(super) struct Change {
     context: OperationContext,
@@ -146,7 +175,7 @@ impl Change {
             Method::DELETE => Operation::DeleteManifest,
             _ => return None,
         };
-        let is_operator = matches!(context.actor(), Principal::Operator { .. });
+        let is_operator = matches!(context.actor(), Principal::Operator { .. } | Principal::User { .. });
         let (repository, reference) = (repository.to_owned(), reference.to_owned());
         is_operator.then_some(Self { context, operation, repository, reference })
     }

@@ -34,6 +34,15 @@ pub enum SettingsError {
         /// What a correct line looks like, if the key is known.
         hint: Option<String>,
     },
+    /// A provider whose keys could be replaced on the way.
+    #[error("invalid `[access.oidc] issuer` {issuer}: expected https://, or http:// on loopback")]
+    Issuer {
+        /// Its address.
+        issuer: String,
+    },
+    /// A provider's authority cannot be read.
+    #[error("cannot use the provider of `[access.oidc]`")]
+    Provider(#[from] crate::oidc::ProviderError),
     /// No name can be derived from a source's URL.
     #[error("cannot derive a source name from `{url}`")]
     UnnamedSource {
@@ -193,6 +202,10 @@ impl SettingsError {
             Self::Tls(_) => {
                 "use PEM files: the server's certificate first, then the intermediate ones; and its private key"
             }
+            Self::Issuer { .. } => {
+                "write `issuer = \"https://id.example.org\"`, as the provider's tokens name it in `iss`"
+            }
+            Self::Provider(_) => "name a file with certificates in PEM format as `ca_file`, or omit it",
             Self::DuplicateTarget { .. } => "give each [[target]] a unique name",
             Self::Target { .. } => "see [[target]] in docs/reference/settings.md",
             Self::Ssh(_) => "move the file, or link to it from a path without these characters",

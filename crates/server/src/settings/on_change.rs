@@ -32,9 +32,10 @@ impl Settings {
         let tls = self.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
         let targets = self.targets.iter();
         let targets = targets.flat_map(|target| [&target.password_file, &target.token_file, &target.ca_file]);
+        let provider = self.oidc.iter().filter_map(|oidc| oidc.ca_file.as_ref());
         let sinks = self.sinks.iter().map(|sink| &sink.token_file);
         let optional = self.token_file.iter().chain(targets.chain(sinks).flatten());
-        optional.chain(tls).chain(self.hook_secret_files.values()).cloned().collect()
+        optional.chain(provider).chain(tls).chain(self.hook_secret_files.values()).cloned().collect()
     }
 }
 
@@ -50,6 +51,7 @@ mod tests {
         [server]\nlisten = \"127.0.0.1:0\"\ntls_listen = \"127.0.0.1:0\"\n\
         tls_certificate_file = \"/1\"\ntls_key_file = \"/2\"\non_change = \"restart\"\n\
         [access]\ntoken_file = \"/3\"\n\
+        [access.oidc]\nissuer = \"https://a\"\nclient_id = \"a\"\ngroups = {}\nca_file = \"/9\"\n\
         [[source]]\nurl = \"/git/plants\"\nhook_secret_file = \"/4\"\nssh_key = \"/at-use\"\n\
         known_hosts = \"/at-use\"\nlocks = {mode = \"commit\", token_file = \"/at-use\"}\n\
         [[sink]]\nname = \"a\"\nkind = \"cloud-events\"\nurl = \"http://a\"\ntoken_file = \"/5\"\n\
@@ -64,7 +66,7 @@ mod tests {
         assert_eq!(settings.on_change, OnChange::Restart);
         let mut files = settings.files();
         files.sort();
-        assert_eq!(files, (1..=8).map(|number| format!("/{number}").into()).collect::<Vec<PathBuf>>());
+        assert_eq!(files, (1..=9).map(|number| format!("/{number}").into()).collect::<Vec<PathBuf>>());
         for setting in described_settings().iter().filter(|setting| setting.kind == "path") {
             let is_restart = setting.applies == super::super::described::Applies::Restart;
             assert!(is_restart || ALL.contains(setting.key), "is `{}` watched?", setting.key);

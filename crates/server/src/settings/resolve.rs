@@ -13,6 +13,7 @@ use edgewright_model::duration::Span;
 use edgewright_model::names::SourceName;
 
 use super::cluster::ClusterTable;
+use super::oidc::OidcOptions;
 use super::on_change::OnChange;
 use super::server::{DEFAULT_NICE, JobOptions, MAX_NICE};
 use super::sink::SinkOptions;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
     /// Whether clients may read without a token.
     pub anonymous: bool,
+    /// The provider with which users log in.
+    pub oidc: Option<OidcOptions>,
     /// When newer base images and packages are looked for.
     pub updates: Watching,
     /// Bounds of logs and caches.
@@ -103,6 +106,7 @@ impl Options {
         let names: Vec<&SourceName> = sources.iter().map(|source| &source.name).collect();
         TargetOptions::check_all(&self.target, &names)?;
         let tls = self.server.tls()?;
+        self.access.oidc.as_ref().map_or(Ok(()), OidcOptions::check)?;
         let address = self.server.address.as_deref();
         let is_https = address.is_some_and(|address| address.starts_with("https://"));
         let address = address.map(|address| address.split_once("://").map_or(address, |(_, host)| host));
@@ -138,6 +142,7 @@ impl Options {
             sources,
             token_file: self.access.token_file,
             anonymous: self.access.anonymous.unwrap_or(true),
+            oidc: self.access.oidc,
             build_secrets: self.secrets,
             hook_secret_files,
             sinks: self.sink,

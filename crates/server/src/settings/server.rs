@@ -8,6 +8,7 @@ use edgewright_model::duration::Span;
 use serde::Deserialize;
 
 use super::described::described;
+use super::oidc::OidcOptions;
 use super::on_change::OnChange;
 use super::{DEFAULT_LISTEN, SettingsError};
 use crate::tls::TlsSettings;
@@ -87,6 +88,8 @@ described! {
         /// Whether clients may read without a token. `/healthz` and `/readyz` never need one; writing always
         /// does.
         pub anonymous: Option<bool> { Reload, default: "true" }
+        /// An OpenID Connect provider with which users log in.
+        pub oidc: Option<OidcOptions> { Reload, default: "none" }
     }
 }
 

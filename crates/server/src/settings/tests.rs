@@ -124,6 +124,7 @@ fn every_example_decodes() {
             "source" | "source.locks" | "source.pull_requests" => "url = \"/a\"\n",
             "sink" => "name = \"ops\"\nkind = \"github\"\nurl = \"https://h\"\n",
             "target" => "name = \"hub\"\nurl = \"https://h\"\n",
+            "access.oidc" => "issuer = \"https://h\"\nclient_id = \"c\"\ngroups = {}\n",
             _ => "",
         };
         let required: String = required
@@ -132,6 +133,7 @@ fn every_example_decodes() {
             .fold(String::new(), |text, line| text + line + "\n");
         let line = format!("{} = {}", row.key, row.example);
         let text = match row.table.split_once('.') {
+            Some(("access", table)) => format!("[access.{table}]\n{required}{line}"),
             Some((array, table)) => format!("[[{array}]]\n{required}[{array}.{table}]\n{line}"),
             None if required.is_empty() && !matches!(row.table, "source" | "sink" | "target") => {
                 format!("[{}]\n{line}", row.table)

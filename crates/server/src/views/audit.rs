@@ -6,7 +6,7 @@ use edgewright_store::audit::{AuditRow, AuditSelection};
 use super::{ViewError, Views};
 
 impl Views {
-    /// A page of changes, newest first.
+    /// A page of changes, newest first; oldest first of those after a number.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<AuditPage, ViewError> {
         let below = match &filter.cursor {
             None => None,
@@ -19,19 +19,22 @@ impl Views {
             object: filter.object.clone(),
             since: filter.since,
             below,
+            after: filter.after.map(|after| i64::try_from(after).unwrap_or(i64::MAX)),
             // One more than the page, to find out whether another page follows.
             limit: limit + 1,
         };
         let mut rows = self.store.audit_trail(&selection).await?;
         let has_more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
-        let next = rows.last().filter(|_| has_more).map(|row| row.number.to_string());
+        // A page of an export is followed by `after`.
+        let next = rows.last().filter(|_| has_more && filter.after.is_none());
+        let next = next.map(|row| row.number.to_string());
         Ok(AuditPage { entries: rows.into_iter().map(entry).collect(), next })
     }
 }
 
 fn entry(row: AuditRow) -> AuditEntry {
-    let AuditRow { number, at, entry } = row;
+    let AuditRow { number, at, entry, previous, hash } = row;
     AuditEntry {
         number: number.unsigned_abs(),
         at,
@@ -41,5 +44,7 @@ fn entry(row: AuditRow) -> AuditEntry {
         before: entry.before,
         after: entry.after,
         request: entry.request,
+        previous,
+        hash,
     }
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod world;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use edgewright_api::access::Method;
 use edgewright_model::Digest;
 use edgewright_model::order::{JobId, Task};
 use edgewright_model::principal::PrincipalKind;
+use edgewright_model::role::Role;
 use edgewright_process::Clock;
 use edgewright_server::tokens::JobToken;
 use edgewright_server::{Composition, DataFolder, Options, ProcessTokens};
@@ -30,6 +32,8 @@ const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) enum Credentials {
     Anonymous,
     Operator,
+    /// A user with one role, everywhere. Needs [`Served::add_users`].
+    User(Role),
     Job,
     Hook,
     Device,
@@ -42,6 +46,7 @@ impl Credentials {
         match kind {
             PrincipalKind::Anonymous => Self::Anonymous,
             PrincipalKind::Operator => Self::Operator,
+            PrincipalKind::User => Self::User(Role::Operator),
             PrincipalKind::Job => Self::Job,
             PrincipalKind::Hook => Self::Hook,
             PrincipalKind::Device => Self::Device,
@@ -59,6 +64,7 @@ pub(crate) struct Served {
     url: String,
     operator: String,
     report_token: String,
+    users: BTreeMap<Role, String>,
     job: String,
     guard: Option<JobToken>,
 }
@@ -103,6 +109,7 @@ impl Served {
             url,
             operator,
             report_token,
+            users: BTreeMap::new(),
             job,
             guard: Some(guard),
         }
@@ -111,6 +118,23 @@ impl Served {
     /// The listener's address.
     pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.composition.local()
+    }
+
+    /// Adds a user for each role.
+    pub(crate) async fn add_users(&mut self) {
+        for role in Role::ALL {
+            let token = self.user(role.name(), &[role.name()]).await;
+            self.users.insert(role, token);
+        }
+    }
+
+    /// Adds a user; returns a token.
+    pub(crate) async fn user(&self, name: &str, grants: &[&str]) -> String {
+        let (client, name) = (self.client(), name.parse().unwrap());
+        let grants = grants.iter().map(|grant| grant.parse().unwrap()).collect();
+        let user = client.set_user(&edgewright_api::UserPost { name, grants }).await.unwrap();
+        let post = edgewright_api::TokenPost { valid: "1h".parse().unwrap() };
+        client.issue_token(&user.name, &post).await.unwrap().token
     }
 
     pub(crate) fn operator_token(&self) -> &str {
@@ -134,6 +158,11 @@ impl Served {
         self.composition.shutdown().await;
     }
 
+    /// A client with a token.
+    pub(crate) fn client_with(&self, token: &str) -> edgewright_api::Client {
+        edgewright_api::Client::new(&self.url).unwrap().with_token(Some(token.to_owned()))
+    }
+
     /// The operator's client.
     pub(crate) fn client(&self) -> edgewright_api::Client {
         edgewright_api::Client::new(&self.url).unwrap().with_token(Some(self.operator.clone()))
@@ -149,6 +178,7 @@ impl Served {
         match credentials {
             Credentials::Anonymous => request,
             Credentials::Operator => request.bearer_auth(&self.operator),
+            Credentials::User(role) => request.bearer_auth(&self.users[&role]),
             Credentials::Job => request.bearer_auth(&self.job),
             Credentials::Hook => request.bearer_auth(HOOK_SECRET),
             Credentials::Device => request.bearer_auth(&self.report_token),
