@@ -114,6 +114,12 @@ pub struct RolloutStage {
     pub failed: u32,
     /// Number of them that are offline or late.
     pub unreachable: u32,
+    /// Number of people who must approve it before it begins.
+    #[serde(default)]
+    pub approvals: u32,
+    /// Who approved it, such as `user:anna`.
+    #[serde(default)]
+    pub approved_by: Vec<String>,
 }
 
 /// A device in a rollout.

@@ -1,7 +1,7 @@
 //! Who may approve, and when there are enough approvals: pure rules, for stages and releases whose policy asks
 //! for approvals.
 //!
-//! Two people means two principals: the author of an order never approves it, and an approval counts once,
+//! Two people means two principals: the authors of an order never approve it, and an approval counts once,
 //! however often it is given. Whether a principal may approve at all is decided by
 //! [`crate::access::may`] with [`crate::access::Operation::ApproveRollout`].
 
@@ -13,7 +13,7 @@ use edgewright_model::principal::{PrincipalId, PrincipalKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotCounted {
     /// The approver ordered it.
-    #[error("the author of an order cannot approve it")]
+    #[error("who ordered the release cannot approve it")]
     OwnOrder,
     /// The approver approved it before.
     #[error("this principal approved it before; another one has to")]
@@ -44,7 +44,7 @@ pub enum Approval {
 /// It does not count.
 pub fn counts(
     approver: &PrincipalId,
-    author: &PrincipalId,
+    authors: &BTreeSet<PrincipalId>,
     given: &BTreeSet<PrincipalId>,
     needed: u32,
 ) -> Result<(), NotCounted> {
@@ -55,7 +55,7 @@ pub fn counts(
         _ => return Err(NotCounted::NotAPerson),
     }
     // With one approval and the operator's token as the only identity, author and approver are the same.
-    if approver == author && (needed > 1 || approver.kind() == PrincipalKind::User) {
+    if authors.contains(approver) && (needed > 1 || approver.kind() == PrincipalKind::User) {
         return Err(NotCounted::OwnOrder);
     }
     if given.contains(approver) {
@@ -65,9 +65,9 @@ pub fn counts(
 }
 
 /// Whether the approvals given are enough. Approvals that do not count are left out, whatever was stored.
-pub fn approval(author: &PrincipalId, given: &BTreeSet<PrincipalId>, needed: u32) -> Approval {
+pub fn approval(authors: &BTreeSet<PrincipalId>, given: &BTreeSet<PrincipalId>, needed: u32) -> Approval {
     let none = BTreeSet::new();
-    let counted = given.iter().filter(|approver| counts(approver, author, &none, needed).is_ok()).count();
+    let counted = given.iter().filter(|approver| counts(approver, authors, &none, needed).is_ok()).count();
     match needed.saturating_sub(u32::try_from(counted).unwrap_or(u32::MAX)) {
         0 => Approval::Complete,
         missing => Approval::Missing(missing),
@@ -103,14 +103,14 @@ mod tests {
             ("anonymous", "user:otto", &[], 1, Err(NotCounted::NotAPerson)),
             ("device:press-1", "user:otto", &[], 1, Err(NotCounted::NotAPerson)),
         ] {
-            let decision = counts(&id(approver), &id(author), &ids(given), needed);
+            let decision = counts(&id(approver), &ids(&[author]), &ids(given), needed);
             assert_eq!(decision, expected, "{approver} of {author}'s, {needed} needed");
         }
     }
 
     #[test]
     fn approvals_are_complete_when_enough_of_them_count() {
-        let author = id("user:otto");
+        let authors = ids(&["user:otto"]);
         for (given, needed, expected) in [
             (&[][..], 0, Approval::Complete),
             (&[], 2, Approval::Missing(2)),
@@ -120,7 +120,7 @@ mod tests {
             (&["user:anna", "user:eva"], 2, Approval::Complete),
             (&["operator:token"], 1, Approval::Complete),
         ] {
-            assert_eq!(approval(&author, &ids(given), needed), expected, "{given:?} of {needed}");
+            assert_eq!(approval(&authors, &ids(given), needed), expected, "{given:?} of {needed}");
         }
     }
 }

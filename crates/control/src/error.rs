@@ -7,6 +7,7 @@ use edgewright_model::run::{ReleaseNumber, RolloutNumber, RunNumber};
 use edgewright_store::StoreError;
 
 use crate::access::NotPermitted;
+use crate::approvals::NotCounted;
 use crate::hosting::HostingError;
 
 /// Why control did not do what it should.
@@ -162,6 +163,14 @@ pub enum ControlError {
         verb: &'static str,
         /// Why not.
         why: String,
+    },
+    /// An approval that does not count.
+    #[error("cannot approve rollout {rollout}: {why}")]
+    Approval {
+        /// The rollout.
+        rollout: RolloutNumber,
+        /// Why not.
+        why: NotCounted,
     },
     /// A device that is not there.
     #[error("there is no device `{device}`")]
@@ -323,6 +332,7 @@ impl ControlError {
             | Self::NoDevice { .. }
             | Self::NoSlot { .. } => ErrorClass::NotFound,
             Self::EnrolmentDenied { .. }
+            | Self::Approval { .. }
             | Self::NotPermitted(_)
             | Self::UntrustedSecret { .. }
             | Self::SecretNotGranted { .. } => ErrorClass::Denied,
@@ -368,6 +378,9 @@ impl ControlError {
             }
             Self::NoRollout { .. } => Some("`edgewright rollouts` lists them"),
             Self::NoRolloutDevice { .. } => Some("`edgewright rollout explain ROLLOUT` lists its devices"),
+            Self::Approval { .. } => {
+                Some("another user with the role approver can: `edgewright rollout approve ROLLOUT`")
+            }
             Self::RolloutOrder { .. } => Some("`edgewright rollout show ROLLOUT` shows what it does"),
             Self::NotBuilt => Some("`edgewright images` and `edgewright releases` list digests"),
             Self::Outdated { .. } => {

@@ -14,13 +14,17 @@ use std::time::Duration;
 
 use common::{OPERATOR, World};
 use edgewright_control::ControlError;
+use edgewright_control::approvals::NotCounted;
+use edgewright_control::context::OperationContext;
 use edgewright_control::rollouts::{Evidence, RolloutChoice, RolloutOrder, RolloutState, Rung};
 use edgewright_model::Digest;
+use edgewright_model::error::ErrorClass;
 use edgewright_model::names::{ChannelName, DeviceId};
+use edgewright_model::principal::Principal;
 use edgewright_model::run::{ReleaseNumber, RunState};
 use edgewright_process::Clock;
 use edgewright_store::audit::{AuditSelection, NewAuditEntry};
-use edgewright_store::channels::{ChannelChange, ChannelRow};
+use edgewright_store::channels::{ChannelChange, ChannelRow, Pin};
 use edgewright_store::fleet::{DeviceChange, DeviceState, Image};
 use edgewright_store::fleet_enrol::{EnrolmentRule, NewDevice};
 use edgewright_store::fleet_evidence::FleetNotes;
@@ -512,4 +516,61 @@ async fn a_backup_orders_no_downgrade_and_channels_without_devices_or_policy_mov
     fleet.release("three").await;
     assert_eq!(fleet.state().await.row.release, ReleaseNumber(3));
     assert_eq!(fleet.having(3).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_stage_that_asks_for_two_approvals_begins_with_those_of_two_other_users() {
+    let user = |name: &str, grant: &str| {
+        let grants = [grant.parse().unwrap()].into();
+        OperationContext::of_request(Principal::User { name: name.into(), grants }, None)
+    };
+    let mut fleet = Fleet::new().await;
+    fleet.world.write("edgewright.yaml", &SOURCE.replace("approval: true", "approvals: 2"));
+    fleet.release("two").await;
+    let half = RolloutOrder::Approve(Some("half".parse().unwrap()));
+    let approve = async |fleet: &Fleet, context: &OperationContext| {
+        fleet.world.control.rollouts().order(context, &stable(), &half).await
+    };
+    for (grant, permitted) in [
+        ("viewer", false),
+        ("operator", false),
+        ("approver:channel=plain", false),
+        ("approver:source=plants,channel=stable", true),
+    ] {
+        let result = approve(&fleet, &user("anna", grant)).await;
+        assert_eq!(result.is_ok(), permitted, "{grant}: {result:?}");
+    }
+    let anna = user("anna", "approver");
+    let state = fleet.state().await;
+    let given: Vec<String> = state.stages[1].approved_by.iter().map(ToString::to_string).collect();
+    assert_eq!((state.stages[1].approvals, given), (2, vec!["user:anna".to_owned()]));
+    assert!(state.stages[1].needs_approval);
+    // Given again, also after a restart, it changes nothing.
+    fleet.kill().await;
+    assert_eq!(approve(&fleet, &anna).await.unwrap().row.generation, state.row.generation);
+
+    // Neither the shared token nor who ordered the release counts, whichever role they have.
+    let otto = user("otto", "admin");
+    let pin = Pin { release: ReleaseNumber(2), reason: "the hall needs it".to_owned() };
+    let pin = ChannelChange::Pin(pin);
+    fleet.world.control.change_channel(&otto, None, &channel_name(), &pin).await.unwrap();
+    for (context, why) in [(&OPERATOR, NotCounted::Shared), (&otto, NotCounted::OwnOrder)] {
+        let error = approve(&fleet, context).await.unwrap_err();
+        assert!(matches!(&error, ControlError::Approval { why: found, .. } if *found == why), "{error}");
+        assert_eq!(error.class(), ErrorClass::Denied);
+    }
+    assert_eq!(fleet.state().await.row.generation, state.row.generation);
+    // The stage is open before its second approval is there: it waits.
+    let canaries = fleet.having(2).await;
+    fleet.healthy(&canaries, 2).await;
+    fleet.wait(61).await;
+    let waiting = fleet.state().await;
+    assert!(waiting.explanation.contains("1 of 2 approvals given"), "{}", waiting.explanation);
+    assert_eq!(fleet.having(2).await, canaries);
+    assert!(!approve(&fleet, &user("eva", "approver")).await.unwrap().stages[1].needs_approval);
+    fleet.kill().await;
+    assert!(fleet.having(2).await.len() > canaries.len());
+    let audited = fleet.audited().await;
+    let approvals: Vec<&String> = audited.iter().filter(|row| row.contains("rollout.approve")).collect();
+    assert_eq!(approvals, ["user:anna rollout.approve", "user:eva rollout.approve"]);
 }

@@ -221,7 +221,7 @@ impl Engine {
             (Order::Pause, Status::Active) => self.status = Status::Paused,
             (Order::Resume, Status::Paused) => self.status = Status::Active,
             (Order::Resume, Status::Stopped(_)) => self.resume(),
-            (Order::Pause | Order::Resume, _) => {}
+            (Order::Pause | Order::Resume | Order::ApproveInPart { .. }, _) => {}
             (Order::Abort, _) => self.status = Status::Aborted,
             (Order::Supersede, _) => self.status = Status::Superseded,
             (Order::Approve { stage }, _) => {

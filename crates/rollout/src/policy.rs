@@ -116,7 +116,7 @@ impl Stage {
                 .unwrap_or(Size::All),
             ended: spec.ended.unwrap_or(Self::ENDED),
             soak: spec.soak.map_or(Duration::ZERO, Span::get),
-            needs_approval: spec.approval,
+            needs_approval: spec.approvals() > 0,
         }
     }
 }

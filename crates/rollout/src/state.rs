@@ -58,6 +58,8 @@ pub enum Order {
     RollBack,
     /// A stage may begin.
     Approve { stage: StageNumber },
+    /// A person approved a stage that more people have to approve. It changes nothing here.
+    ApproveInPart { stage: StageNumber },
     /// Windows, rate and soaks are no reason to wait any more. Gate, groups and approvals are.
     Urgent,
 }

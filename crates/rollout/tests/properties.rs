@@ -40,6 +40,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         Just(Order::Resume),
         Just(Order::Urgent),
         (0_u16..3).prop_map(|stage| Order::Approve { stage }),
+        (0_u16..3).prop_map(|stage| Order::ApproveInPart { stage }),
         Just(Order::RollBack),
         Just(Order::Supersede),
         Just(Order::Abort),

@@ -10,7 +10,7 @@ use edgewright_api::access::{Access, Method, REGISTRY_ROUTES, RegistryOperation,
 use edgewright_api::routes::ROUTES;
 use edgewright_model::Digest;
 use edgewright_model::principal::PrincipalKind;
-use edgewright_model::role::{Grant, Role};
+use edgewright_model::role::{Grant, Permission, Role};
 use reqwest::StatusCode;
 
 /// The expected response, as far as access decides it.
@@ -42,14 +42,17 @@ fn expected(of: Credentials, kind: PrincipalKind, access: Access, open: bool, gr
             _ => rejected,
         },
         Rule::RoleByOrder => match of {
-            Credentials::User(role) if role.has(Permission::Operate) || role.has(Permission::Approve) => {
-                Expected::Served
-            }
+            Credentials::User(role) if orders(role) => Expected::Served,
             _ => rejected,
         },
         // The device of this test is not enrolled.
         Rule::IfOpen | Rule::Own | Rule::Granted | Rule::Challenged | Rule::Denied => rejected,
     }
+}
+
+/// Whether a role gives some of the orders of a route that takes several.
+const fn orders(role: Role) -> bool {
+    role.has(Permission::Operate) || role.has(Permission::Approve)
 }
 
 fn seen(status: StatusCode) -> Expected {
@@ -239,6 +242,10 @@ fn the_table_permits_only_operations_that_control_permits() {
         ("removeUser", Done::RemoveUser),
         ("issueToken", Done::IssueToken),
         ("revokeToken", Done::RevokeToken),
+        ("changeChannel", Done::Promote),
+        ("clearQuarantine", Done::ClearQuarantine),
+        ("makeEnrolment", Done::EnrolDevice),
+        ("rotateDevice", Done::RotateDevice),
     ] {
         let route = ROUTES.iter().find(|route| route.id == id).unwrap();
         for principal in &principals {
@@ -250,6 +257,24 @@ fn the_table_permits_only_operations_that_control_permits() {
             assert!(!is_routed || is_permitted, "{id}: the table permits {principal}, control does not");
         }
         assert!(may(&Principal::Anonymous, operation, Some(&source)).is_err());
+    }
+    // Routes with several orders permit whoever may give one of them.
+    for (id, operations) in [
+        ("orderRollout", [Done::PauseRollout, Done::ApproveRollout]),
+        ("changeDevice", [Done::HoldDevice, Done::ApproveDevice]),
+    ] {
+        let route = ROUTES.iter().find(|route| route.id == id).unwrap();
+        assert_eq!(route.access.user, Rule::RoleByOrder, "{id}");
+        let may_any = |principal: &Principal| {
+            operations.iter().any(|operation| may(principal, *operation, Some(&source)).is_ok())
+        };
+        for principal in &principals {
+            let is_routed = match principal {
+                Principal::User { grants, .. } => orders(grants[0].role()),
+                _ => route.access.rule(principal.kind()) == Rule::Allowed,
+            };
+            assert_eq!(is_routed, may_any(principal), "{id} {principal}");
+        }
     }
 }
 

@@ -92,6 +92,20 @@ async fn a_scope_limits_polls_pushes_and_pulls() {
         let push = served.request(Method::Post, "/v2/plants/hmi/plant-a/blobs/uploads/").bearer_auth(&token);
         assert_eq!(push.send().await.unwrap().status(), StatusCode::FORBIDDEN, "{grant}");
     }
+    // A device's repository is where the device is, whatever its name looks like; nothing is known of this one.
+    for (grant, expected) in [
+        ("viewer", StatusCode::NOT_FOUND),
+        ("viewer:source=*", StatusCode::FORBIDDEN),
+        ("viewer:source=device,image=dev-1", StatusCode::FORBIDDEN),
+        ("viewer:site=healthy", StatusCode::FORBIDDEN),
+    ] {
+        let token = served.user("eva", &[grant]).await;
+        for repository in ["device/dev-1", "device/dev-1/healthy"] {
+            let path = format!("/v2/{repository}/manifests/current");
+            let pull = served.request(Method::Get, &path).bearer_auth(&token);
+            assert_eq!(pull.send().await.unwrap().status(), expected, "{grant} {repository}");
+        }
+    }
     served.close().await;
 }
 

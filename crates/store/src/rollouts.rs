@@ -7,7 +7,8 @@ mod start;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use edgewright_model::names::{ChannelName, DeviceId};
+use edgewright_model::names::{ChannelName, DeviceId, SourceName};
+use edgewright_model::principal::PrincipalId;
 use edgewright_model::run::{ReleaseNumber, RolloutNumber};
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
@@ -144,6 +145,29 @@ impl Store {
         .doing("list channels with devices")?;
         let channels = rows.iter().map(|row| row::maybe(row, "channel")).collect::<Result<Vec<_>, _>>()?;
         Ok(channels.into_iter().flatten().collect())
+    }
+
+    /// Who ordered that a channel takes a release: by promoting or pinning it.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn release_orderers(
+        &self,
+        source: &SourceName,
+        channel: &ChannelName,
+        release: ReleaseNumber,
+    ) -> Result<BTreeSet<PrincipalId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT actor FROM audit WHERE object = ?1
+             AND ((operation = 'channel.promote' AND json_extract(after, '$.target') = ?2)
+                 OR (operation = 'channel.pin' AND json_extract(after, '$.pin') = ?2))",
+        )
+        .bind(format!("{source}/channels/{channel}"))
+        .bind(release.0)
+        .fetch_all(&self.readers)
+        .await
+        .doing("list who ordered a release")?;
+        rows.iter().map(|row| row::text(row, "actor")).collect()
     }
 
     /// The release that a release takes back; none if it was made by a run.

@@ -45,7 +45,10 @@ pub(crate) fn rollout(view: &RolloutView, now: Timestamp) -> String {
     for stage in &view.stages {
         table.row([
             stage.name.clone(),
-            stage.state.clone(),
+            match (stage.state.as_str(), stage.approvals) {
+                ("approval", needed @ 2..) => format!("approval, {} of {needed}", stage.approved_by.len()),
+                (state, _) => state.to_owned(),
+            },
             stage.devices.to_string(),
             stage.offered.to_string(),
             stage.healthy.to_string(),

@@ -173,3 +173,41 @@ impl Memory {
         !slot.is_some_and(|slot| slot.is_declared)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use edgewright_model::role::{Grant, Permission};
+
+    use super::*;
+
+    #[test]
+    fn grants_for_a_source_and_a_site_cover_its_devices() {
+        let slot = SlotFacts {
+            site_name: "plant-a".parse().unwrap(),
+            variant: None,
+            channel: Some("stable".parse().unwrap()),
+            is_declared: true,
+            labels: BTreeMap::new(),
+        };
+        let site: SiteId = "s-a".parse().unwrap();
+        let slots = [((site.clone(), "press-1".parse().unwrap()), slot)].into();
+        let facts = SourceFacts { name: Some("plants".parse().unwrap()), slots, ..SourceFacts::default() };
+        let memory = Memory { sources: [(SourceId(1), facts)].into(), ..Memory::default() };
+        let here = memory.whereabouts(SourceId(1), &site);
+        let elsewhere = memory.whereabouts(SourceId(1), &"s-b".parse().unwrap());
+        let unknown = memory.whereabouts(SourceId(2), &site);
+        for (grant, expected) in [
+            ("operator", [true, true, true]),
+            ("operator:source=plants", [true, true, false]),
+            ("operator:source=plants,site=plant-a", [true, false, false]),
+            ("operator:site=plant-b", [false, false, false]),
+            ("operator:source=tools", [false, false, false]),
+            ("operator:channel=stable", [false, false, false]),
+        ] {
+            let grant: Grant = grant.parse().unwrap();
+            let places = [&here, &elsewhere, &unknown];
+            let permitted = places.map(|place| grant.permits(Permission::Operate, &place.scope()));
+            assert_eq!(permitted, expected, "{grant}");
+        }
+    }
+}

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use edgewright_model::Digest;
 use edgewright_model::names::{DeviceId, SourceName};
+use edgewright_model::principal::PrincipalId;
 use edgewright_model::run::RolloutNumber;
 use edgewright_rollout::Engine;
+use edgewright_rollout::fleet::StageNumber;
 use edgewright_rollout::gate::{Baseline, Outcomes};
 use edgewright_rollout::policy::Policy;
-use edgewright_rollout::state::{Event, Rung, Status};
+use edgewright_rollout::state::{Event, Order, Rung, Status};
 use edgewright_store::rollouts::{EventRow, MemberImage, MemberPart, MemberRow, RolloutKind, RolloutRow};
 use edgewright_store::sources::SourceId;
 use jiff::Timestamp;
@@ -62,6 +64,8 @@ pub(super) struct Active {
     pub(super) index: HashMap<DeviceId, u32>,
     /// Devices whose first offer is being written.
     pub(super) pending: BTreeSet<u32>,
+    /// Who approved each stage.
+    pub(super) approved: BTreeMap<StageNumber, BTreeSet<PrincipalId>>,
     /// What its devices had, if it is a rollback.
     leaving: BTreeSet<Digest>,
     names: fleet::Names,
@@ -91,15 +95,19 @@ impl Active {
                 MemberPart::First | MemberPart::Joined => engine.join(&device),
             }
         }
-        for event in history {
-            engine.apply(&serde_json::from_value(event.event.clone())?);
+        let mut approved = BTreeMap::new();
+        for row in history {
+            let event = serde_json::from_value(row.event.clone())?;
+            note_approval(&mut approved, &event, row.actor.as_deref());
+            engine.apply(&event);
         }
         engine.note_late(now);
         let is_rollback = row.kind == RolloutKind::Rollback;
         let had = members.iter().filter(|_| is_rollback).filter_map(|member| member.before.as_ref());
         let leaving = had.map(|image| image.digest.clone()).collect();
         let index = members.iter().map(|member| (member.device.clone(), member.member)).collect();
-        Ok(Self { row, source, engine, members, variants, index, pending: BTreeSet::new(), leaving, names })
+        let pending = BTreeSet::new();
+        Ok(Self { row, source, engine, members, variants, index, pending, approved, leaving, names })
     }
 
     /// Whether devices of this rollback may still run a digest.
@@ -202,6 +210,19 @@ impl Active {
     /// The newest entry of a device.
     pub(super) fn member_of(&self, device: &DeviceId) -> Option<u32> {
         self.index.get(device).copied()
+    }
+}
+
+/// Notes who approved a stage.
+pub(super) fn note_approval(
+    approved: &mut BTreeMap<StageNumber, BTreeSet<PrincipalId>>,
+    event: &Event,
+    actor: Option<&str>,
+) {
+    if let Event::Ordered { order: Order::Approve { stage } | Order::ApproveInPart { stage }, .. } = event
+        && let Some(actor) = actor.and_then(|actor| actor.parse().ok())
+    {
+        approved.entry(*stage).or_default().insert(actor);
     }
 }
 

@@ -11,6 +11,7 @@
 //! An event gets its number, and is applied in memory, under one lock; then its row is written. If the row
 //! cannot be written, memory is made again from the rows. A device gets no answer before its row is there.
 
+mod approve;
 mod fleet;
 mod members;
 mod memory;

@@ -1,9 +1,13 @@
 //! Orders by people.
 
+use std::collections::BTreeSet;
+
 use edgewright_model::names::{ChannelName, SourceName, StageName};
+use edgewright_model::principal::PrincipalId;
+use edgewright_model::role::Scope;
 use edgewright_model::run::RolloutNumber;
-use edgewright_rollout::fleet::StageNumber;
 use edgewright_rollout::state::{Event, Order, Status};
+use edgewright_store::rollouts::RolloutRow;
 use edgewright_store::sources::SourceRow;
 use serde_json::json;
 
@@ -69,7 +73,13 @@ enum Effect {
 }
 
 impl Active {
-    fn effect(&self, order: &RolloutOrder) -> Result<Effect, ControlError> {
+    /// `authors`: who ordered that its channel takes its release.
+    fn effect(
+        &self,
+        order: &RolloutOrder,
+        by: &PrincipalId,
+        authors: &BTreeSet<PrincipalId>,
+    ) -> Result<Effect, ControlError> {
         let refused =
             |why: String| ControlError::RolloutOrder { rollout: self.row.number, verb: order.verb(), why };
         let status = self.engine.status();
@@ -96,32 +106,8 @@ impl Active {
             RolloutOrder::Urgent => Ok(Effect::Given(Order::Urgent)),
             RolloutOrder::Approve(name) => {
                 let stage = self.stage_to_approve(name.as_ref()).map_err(refused)?;
-                Ok(stage.map_or(Effect::Nothing, |stage| Effect::Given(Order::Approve { stage })))
-            }
-        }
-    }
-
-    /// The stage that an approval is for; none if it has one.
-    fn stage_to_approve(&self, name: Option<&StageName>) -> Result<Option<StageNumber>, String> {
-        let stages = (0..).zip(&self.row.spec.stages).filter(|(_, stage)| stage.approval);
-        let stages: Vec<(StageNumber, &StageName)> =
-            stages.map(|(number, stage)| (number, &stage.name)).collect();
-        let chosen = match name {
-            Some(name) => stages.iter().find(|(_, other)| *other == name),
-            None => stages.iter().find(|(number, _)| *number == self.engine.stage()),
-        };
-        match (chosen, name) {
-            (Some((stage, _)), _) => Ok(self.engine.needs_approval(*stage).then_some(*stage)),
-            (None, Some(name)) => Err(format!("stage `{name}` is not there, or needs no approval")),
-            (None, None) => {
-                let names: Vec<&str> = stages.iter().map(|(_, name)| name.as_str()).collect();
-                Err(match names.as_slice() {
-                    [] => "no stage of its policy needs an approval".to_owned(),
-                    names => format!(
-                        "the stage that is open needs none; name one to approve it early: {}",
-                        names.join(", ")
-                    ),
-                })
+                let Some(stage) = stage else { return Ok(Effect::Nothing) };
+                Ok(self.approve(stage, by, authors)?.map_or(Effect::Nothing, Effect::Given))
             }
         }
     }
@@ -139,9 +125,17 @@ impl Rollouts {
         order: &RolloutOrder,
     ) -> Result<RolloutState, ControlError> {
         self.load().await?;
-        let source = self.source_of(choice).await?;
-        context.permit(order.operation(), Some(&source.1.name))?;
-        let number = source.0;
+        let (row, source) = self.source_of(choice).await?;
+        let (number, channel) = (row.number, &row.channel);
+        let scope = Scope { source: Some(&source.name), channel: Some(channel), ..Scope::default() };
+        context.permit(order.operation(), scope)?;
+        let authors = match order {
+            RolloutOrder::Approve(_) => {
+                self.0.store.release_orderers(&source.name, channel, row.release).await?
+            }
+            _ => BTreeSet::new(),
+        };
+        let by = context.actor().id();
         let now = self.0.clock.now();
         let gate = self.0.gate.read().await;
         let batch = {
@@ -153,11 +147,11 @@ impl Rollouts {
                     why: "a newer rollout took its place".to_owned(),
                 });
             };
-            match active.effect(order)? {
+            match active.effect(order, &by, &authors)? {
                 Effect::Nothing => None,
                 Effect::Given(given) => {
                     let before = json!({ "state": active.row.state });
-                    let actor = Some(context.actor().id().to_string());
+                    let actor = Some(by.to_string());
                     let mut batch = active.step(vec![(Event::Ordered { order: given, at: now }, actor)], now);
                     let object = format!("{}/rollouts/{number}", active.source);
                     let after = json!({ "state": active.row.state, "order": given });
@@ -176,17 +170,18 @@ impl Rollouts {
         self.state(choice).await
     }
 
-    /// The number and the source of a rollout.
+    /// A rollout and its source.
     pub(super) async fn source_of(
         &self,
         choice: &RolloutChoice,
-    ) -> Result<(RolloutNumber, SourceRow), ControlError> {
+    ) -> Result<(RolloutRow, SourceRow), ControlError> {
         match choice {
             RolloutChoice::Number(number) => {
                 let Some(row) = self.0.store.rollout(*number).await? else {
                     return Err(ControlError::NoRollout { rollout: number.to_string() });
                 };
-                Ok((*number, self.0.store.source(row.source).await?))
+                let source = self.0.store.source(row.source).await?;
+                Ok((row, source))
             }
             RolloutChoice::Channel(source, channel) => {
                 let mut found = Vec::new();
@@ -196,7 +191,7 @@ impl Rollouts {
                     }
                     let newest = self.0.store.newest_rollouts(row.id).await?;
                     let of_channel = newest.into_iter().find(|rollout| rollout.channel == *channel);
-                    found.extend(of_channel.map(|rollout| (rollout.number, row)));
+                    found.extend(of_channel.map(|rollout| (rollout, row)));
                 }
                 if found.len() > 1 {
                     return Err(ControlError::ManyChannels { channel: channel.clone() });

@@ -1,7 +1,10 @@
 //! What a rollout does, for people.
 
+use std::collections::BTreeSet;
+
 use edgewright_model::Digest;
 use edgewright_model::names::{DeviceId, SiteId, SourceName};
+use edgewright_model::principal::PrincipalId;
 use edgewright_model::run::RolloutNumber;
 use edgewright_rollout::advance::Counts;
 use edgewright_rollout::fleet::StageNumber;
@@ -44,6 +47,10 @@ pub struct StageState {
     pub counts: Counts,
     pub is_open: bool,
     pub needs_approval: bool,
+    /// How many people must approve it; 0: none.
+    pub approvals: u32,
+    /// Who did.
+    pub approved_by: BTreeSet<PrincipalId>,
 }
 
 /// A device in a rollout.
@@ -118,23 +125,17 @@ impl Rollouts {
     async fn with<T>(
         &self,
         choice: &RolloutChoice,
-        ask: impl FnOnce(
-            &mut Active,
-            &std::collections::BTreeSet<(edgewright_store::sources::SourceId, Digest)>,
-        ) -> T,
+        ask: impl FnOnce(&mut Active, &BTreeSet<(edgewright_store::sources::SourceId, Digest)>) -> T,
     ) -> Result<T, ControlError> {
         self.load().await?;
-        let (number, source) = self.source_of(choice).await?;
+        let (row, source) = self.source_of(choice).await?;
         {
             let mut memory = self.memory();
             let memory = &mut *memory;
-            if let Some(active) = memory.rollouts.get_mut(&number) {
+            if let Some(active) = memory.rollouts.get_mut(&row.number) {
                 return Ok(ask(active, &memory.quarantine));
             }
         }
-        let Some(row) = self.0.store.rollout(number).await? else {
-            return Err(ControlError::NoRollout { rollout: number.to_string() });
-        };
         let mut active = self.read(row, &source).await?;
         let quarantine = self.memory().quarantine.clone();
         Ok(ask(&mut active, &quarantine))
@@ -154,19 +155,33 @@ fn state(active: &Active, now: Timestamp) -> RolloutState {
             counts: own,
             is_open: stage <= engine.stage(),
             needs_approval: engine.needs_approval(stage),
+            approvals: active.approvals_needed(stage),
+            approved_by: active.approved.get(&stage).cloned().unwrap_or_default(),
         }
     });
     let stages: Vec<StageState> = stages.collect();
     RolloutState {
         row: active.row.clone(),
         source: active.source.clone(),
-        explanation: engine.explain(now, |index| active.variant(index)),
+        explanation: explain(active, now),
         stages,
         counts: engine.counts_to(rest, now),
         outcomes: engine.gate().outcomes(),
         evidence: engine.gate().pooled_evidence(),
         is_urgent: engine.is_urgent(),
         next: engine.wake(now),
+    }
+}
+
+fn explain(active: &Active, now: Timestamp) -> String {
+    let explanation = active.engine.explain(now, |index| active.variant(index));
+    let stage = active.engine.stage();
+    match active.approvals_needed(stage) {
+        needed @ 2.. if active.engine.needs_approval(stage) => {
+            let given = active.approved.get(&stage).map_or(0, BTreeSet::len);
+            format!("{explanation}, {given} of {needed} approvals given")
+        }
+        _ => explanation,
     }
 }
 
@@ -185,7 +200,7 @@ fn describe(
     active: &Active,
     member: u32,
     now: Timestamp,
-    quarantine: &std::collections::BTreeSet<(edgewright_store::sources::SourceId, Digest)>,
+    quarantine: &BTreeSet<(edgewright_store::sources::SourceId, Digest)>,
 ) -> Option<(StageNumber, DeviceState)> {
     let row = active.members.get(member as usize)?;
     let stage = active.engine.stage_of(member)?;

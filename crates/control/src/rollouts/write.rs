@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Rollouts;
-use super::memory::{Active, state_name};
+use super::memory::{Active, note_approval, state_name};
 use crate::ControlError;
 
 /// The actor of moves in the audit trail.
@@ -79,6 +79,7 @@ impl Active {
     }
 
     fn record(&mut self, event: &Event, actor: Option<String>, now: Timestamp) -> EventRow {
+        note_approval(&mut self.approved, event, actor.as_deref());
         self.engine.apply(event);
         self.row.generation += 1;
         let (kind, member) = kind(event);

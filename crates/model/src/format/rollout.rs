@@ -10,6 +10,8 @@ use super::yaml::{Data, Node};
 use crate::spec::{RateSpec, RolloutSpec, StageSpec};
 use crate::window::{Day, Window};
 
+/// The largest number of approvals of a stage.
+pub(super) const MAX_APPROVALS: i64 = 10;
 /// The largest number of devices that a policy names.
 pub(super) const MAX_DEVICES: i64 = 10_000_000;
 const DAYS: [(&str, Day); 7] = [
@@ -71,7 +73,12 @@ fn stage(input: &mut Input<'_>, node: &Node) -> Option<StageSpec> {
     let ended = fields.get("ended").and_then(|node| input.integer(node, 1, 100));
     let soak = fields.get("soak").and_then(|node| input.span(node));
     let approval = fields.get("approval").and_then(|node| input.boolean(node)).unwrap_or_default();
-    Some(StageSpec { name: name?, select, percent, count, per_site, ended, soak, approval })
+    let approvals = fields.get("approvals").and_then(|node| input.integer(node, 1, MAX_APPROVALS));
+    if let Some(node) = fields.get("approvals").filter(|_| fields.get("approval").is_some()) {
+        let hint = "keep one of them: `approval: true` is the same as `approvals: 1`";
+        input.error(node.place, "a stage has both `approval` and `approvals`", hint);
+    }
+    Some(StageSpec { name: name?, select, percent, count, per_site, ended, soak, approval, approvals })
 }
 
 fn window(input: &mut Input<'_>, node: &Node) -> Option<Window> {

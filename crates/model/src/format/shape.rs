@@ -2,7 +2,7 @@
 //! made of it.
 
 use super::report::nearest;
-use super::rollout::MAX_DEVICES;
+use super::rollout::{MAX_APPROVALS, MAX_DEVICES};
 use super::yaml::{Key, Node};
 
 /// A record: a map with known keys.
@@ -222,6 +222,12 @@ pub(super) const STAGE: Shape = record(
         ),
         may("soak", Kind::Span, "Time to wait before the next stage."),
         may("approval", Kind::Boolean, "Whether a person must approve it before it begins. Default: false."),
+        may(
+            "approvals",
+            Kind::Integer(1, MAX_APPROVALS),
+            "How many people must approve it before it begins. Two or more must be users, and none of them may have \
+             ordered the release.",
+        ),
     ],
 );
 

@@ -59,6 +59,16 @@ pub struct StageSpec {
     /// Whether a person must approve it before it begins.
     #[serde(default)]
     pub approval: bool,
+    /// How many people must approve it; two or more are users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<u32>,
+}
+
+impl StageSpec {
+    /// How many approvals it needs before it begins.
+    pub fn approvals(&self) -> u32 {
+        self.approvals.unwrap_or_else(|| u32::from(self.approval))
+    }
 }
 
 /// `devices` in each `every`.

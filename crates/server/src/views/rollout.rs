@@ -103,7 +103,7 @@ pub(crate) fn rollout(state: RolloutState) -> RolloutView {
 }
 
 fn stage(stage: StageState) -> RolloutStage {
-    let StageState { name, counts, is_open, needs_approval } = stage;
+    let StageState { name, counts, is_open, needs_approval, approvals, approved_by } = stage;
     let now = match (needs_approval, is_open) {
         (true, _) => "approval",
         (false, true) => "open",
@@ -117,6 +117,8 @@ fn stage(stage: StageState) -> RolloutStage {
         healthy: counts.healthy,
         failed: counts.failed,
         unreachable: counts.unreachable,
+        approvals,
+        approved_by: approved_by.iter().map(ToString::to_string).collect(),
     }
 }
 
