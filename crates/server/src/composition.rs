@@ -102,16 +102,12 @@ impl Composition {
         lock.announce(holder(settings, local, &address)).map_err(io)?;
 
         let store = Store::open(&folder.database()).await?;
-        let tags = ChannelTags::default();
         let users = Users::open(store.clone(), clock.clone()).await?;
-        let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone());
-        let devices = Devices::new(store.clone(), clock.clone(), Arc::new(rollouts.clone()));
+        let (tags, rollouts, devices) = fleet(&store, &clock);
         let known =
             Known { tokens: &tokens, devices: devices.clone(), users: users.clone(), clock: clock.clone() };
         let gate = Gate::new(live.clone(), known, address.clone());
-        let names = Arc::new(Names { tags: tags.clone(), devices: devices.clone() });
-        let registry = RegistrySettings::new(folder.registry());
-        let registry = Registry::open(registry, names, Arc::new(RegistryGate(gate.clone()))).await?;
+        let registry = open_registry(&folder, (&tags, &devices), &gate).await?;
         let access = own_access(local, &tokens);
         let hosting = Hosting::new(&access, Some(registry.clone()))?;
         let executor = executor(job_registry(settings, &access, &tokens), tasks.clone());
@@ -238,6 +234,24 @@ impl Composition {
         drop(tokio::task::spawn_blocking(move || reserve.set_aside_rest()).await);
         drop(self.lock);
     }
+}
+
+/// What channels, rollouts and devices are answered with.
+fn fleet(store: &Store, clock: &Clock) -> (ChannelTags, Rollouts, Devices) {
+    let tags = ChannelTags::default();
+    let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone());
+    let devices = Devices::new(store.clone(), clock.clone(), Arc::new(rollouts.clone()));
+    (tags, rollouts, devices)
+}
+
+async fn open_registry(
+    folder: &DataFolder,
+    (tags, devices): (&ChannelTags, &Devices),
+    gate: &Gate,
+) -> Result<Registry, StartError> {
+    let names = Names { tags: tags.clone(), devices: devices.clone() };
+    let settings = RegistrySettings::new(folder.registry());
+    Ok(Registry::open(settings, Arc::new(names), Arc::new(RegistryGate(gate.clone()))).await?)
 }
 
 /// Warns of sources that may use no build secret: until there was more than one source, none needed a grant.

@@ -16,7 +16,9 @@ async fn trail(client: &Client) -> Vec<(String, String, String)> {
     let filter = AuditFilter { after: Some(0), limit: 1000, ..AuditFilter::default() };
     let entries = client.audit(&filter).await.unwrap().entries;
     let mut verifier = Verifier::new(Anchor::genesis(), None);
-    entries.iter().for_each(|entry| entry.verify(&mut verifier).unwrap());
+    for entry in &entries {
+        entry.verify(&mut verifier).unwrap();
+    }
     assert_eq!(verifier.finish().unwrap().1, entries.len() as u64);
     entries.into_iter().map(|row| (row.actor.to_string(), row.operation, row.object)).collect()
 }

@@ -98,7 +98,7 @@ impl Store {
     ) -> Result<i64, StoreError> {
         const DOING: &str = "add a token";
         // Compared as times, not as text: only some texts have fractions of seconds.
-        let expired =
+        let forget =
             sqlx::query("DELETE FROM user_tokens WHERE user = ? AND julianday(expires_at) < julianday(?)")
                 .bind(name.to_string())
                 .bind(now.to_string());
@@ -113,7 +113,7 @@ impl Store {
         let (record, what) = (audit::insert(entry, now), format!("user {name}"));
         self.write(move |db| {
             Box::pin(async move {
-                expired.execute(&mut *db).await.doing(DOING)?;
+                forget.execute(&mut *db).await.doing(DOING)?;
                 let id = add.fetch_optional(&mut *db).await.doing(DOING)?;
                 let id = id.ok_or(StoreError::Conflict { what })?;
                 record.execute(db).await.doing("write an audit row")?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use edgewright_model::names::StageName;
 use edgewright_model::principal::PrincipalId;
+use edgewright_model::spec::StageSpec;
 use edgewright_rollout::fleet::StageNumber;
 use edgewright_rollout::state::Order;
 
@@ -64,6 +65,6 @@ impl Active {
 
     /// How many people must approve a stage.
     pub(super) fn approvals_needed(&self, stage: StageNumber) -> u32 {
-        self.row.spec.stages.get(usize::from(stage)).map_or(0, |stage| stage.approvals())
+        self.row.spec.stages.get(usize::from(stage)).map_or(0, StageSpec::approvals)
     }
 }

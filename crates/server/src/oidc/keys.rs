@@ -86,7 +86,7 @@ struct State {
 struct Key {
     id: Option<String>,
     algorithm: Option<String>,
-    key: Arc<DecodingKey>,
+    decoding: Arc<DecodingKey>,
 }
 
 /// The part of a discovery document that is used.
@@ -192,11 +192,11 @@ impl Key {
             key.common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
         let decoding = DecodingKey::from_jwk(key).ok().filter(|_| is_for_signatures)?;
         let algorithm = key.common.key_algorithm.map(|algorithm| algorithm.to_string());
-        Some(Self { id: key.common.key_id.clone(), algorithm, key: Arc::new(decoding) })
+        Some(Self { id: key.common.key_id.clone(), algorithm, decoding: Arc::new(decoding) })
     }
 
     fn is_for(&self, algorithm: Algorithm) -> bool {
-        self.key.family().algorithms().contains(&algorithm)
+        self.decoding.family().algorithms().contains(&algorithm)
             && self.algorithm.as_ref().is_none_or(|own| *own == format!("{algorithm:?}"))
     }
 }
@@ -208,6 +208,6 @@ impl State {
             Some(id) => matching.find(|key| key.id.as_deref() == Some(id)),
             None => matching.next().filter(|_| matching.next().is_none()),
         };
-        found.map(|key| Arc::clone(&key.key))
+        found.map(|key| Arc::clone(&key.decoding))
     }
 }
