@@ -272,7 +272,7 @@ const MANIFEST: &str = "/v2/{name}/manifests/{reference}";
 const BLOB: &str = "/v2/{name}/blobs/{digest}";
 const UPLOADS: &str = "/v2/{name}/blobs/uploads/";
 const UPLOAD: &str = "/v2/{name}/blobs/uploads/{id}";
-const OWN_ARTIFACT: &str = "of vnd.edgewright.*";
+const OWN_ARTIFACT: &str = "vnd.edgewright.*";
 
 /// Every route of the registry (distribution-spec 1.1).
 pub const REGISTRY_ROUTES: &[RegistryRoute] = &[
@@ -285,7 +285,7 @@ pub const REGISTRY_ROUTES: &[RegistryRoute] = &[
     registry(Method::Get, MANIFEST, RegistryOperation::PullManifest),
     registry(Method::Head, MANIFEST, RegistryOperation::PullManifest),
     registry(Method::Put, MANIFEST, RegistryOperation::PushManifest),
-    in_addition(Method::Put, MANIFEST, RegistryOperation::Tag, "by a tag, or with ?tag="),
+    in_addition(Method::Put, MANIFEST, RegistryOperation::Tag, "tag or ?tag="),
     in_addition(Method::Put, MANIFEST, RegistryOperation::WriteReserved, OWN_ARTIFACT),
     registry(Method::Delete, MANIFEST, RegistryOperation::DeleteManifest),
     in_addition(Method::Delete, MANIFEST, RegistryOperation::WriteReserved, OWN_ARTIFACT),
@@ -293,7 +293,7 @@ pub const REGISTRY_ROUTES: &[RegistryRoute] = &[
     registry(Method::Head, BLOB, RegistryOperation::LookForBlob),
     registry(Method::Delete, BLOB, RegistryOperation::DeleteBlob),
     registry(Method::Post, UPLOADS, RegistryOperation::PushBlob),
-    in_addition(Method::Post, UPLOADS, RegistryOperation::MountFrom, "with ?mount=&from="),
+    in_addition(Method::Post, UPLOADS, RegistryOperation::MountFrom, "?mount=&from="),
     registry(Method::Get, UPLOAD, RegistryOperation::PushBlob),
     registry(Method::Patch, UPLOAD, RegistryOperation::PushBlob),
     registry(Method::Put, UPLOAD, RegistryOperation::PushBlob),

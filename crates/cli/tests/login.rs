@@ -1,7 +1,7 @@
 //! `edgewright login` at a real provider: the npm package oidc-provider, with a script as the user's browser.
 //!
-//! The provider is in `~/.cache/edgewright/oidc-provider-VERSION`: `npm install oidc-provider@VERSION` in that
-//! folder. Without it, or without node, the test is left out, and prints so.
+//! The provider is in `~/.cache/edgewright/oidc-provider-VERSION`: `npm install oidc-provider@VERSION` in
+//! that folder. Without it, or without node, the test is left out, and prints so.
 
 #![expect(clippy::unwrap_used, reason = "a test fails at the first wrong assumption")]
 

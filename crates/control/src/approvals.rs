@@ -1,5 +1,5 @@
-//! Who may approve, and when there are enough approvals: pure rules, for stages and releases whose policy asks
-//! for approvals.
+//! Who may approve, and when there are enough approvals: pure rules, for stages whose policy asks for
+//! approvals.
 //!
 //! Two people means two principals: the authors of an order never approve it, and an approval counts once,
 //! however often it is given. Whether a principal may approve at all is decided by

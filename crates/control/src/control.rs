@@ -211,8 +211,8 @@ impl Control {
         self.0.cancellations.request(context, run).await
     }
 
-    /// Whether an operation on a run is permitted, by the run's source. A run that does not exist is found out
-    /// by the operation itself.
+    /// Whether an operation on a run is permitted, by the run's source. A run that does not exist is found
+    /// out by the operation itself.
     async fn permit_on_run(
         &self,
         context: &OperationContext,

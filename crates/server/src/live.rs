@@ -46,7 +46,8 @@ impl Live {
         }
         let sinks = settings.sinks.iter().map(|options| sink(options, address)).collect::<Result<_, _>>()?;
         let targets = settings.targets.iter().map(TargetOptions::read).collect::<Result<_, _>>()?;
-        let provider = settings.oidc.clone().map(Provider::new).transpose()?;
+        let provider = settings.oidc.clone().map(Provider::new).transpose();
+        let provider = provider.map_err(|error| SettingsError::Provider(Box::new(error)))?;
         // Last: it may be generated, and nothing is if another part is invalid.
         let operator = tokens::operator_token(settings)?;
         let reports = tokens::report_token(&settings.report_token_file())?;

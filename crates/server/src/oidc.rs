@@ -1,13 +1,13 @@
 //! Tokens of an OpenID Connect provider: which user they identify.
 //!
 //! ```text
-//!  JWT ─▶ algorithm allowed? ─▶ key of its `kid` ─▶ signature ─▶ iss, aud, exp, nbf ─▶ name, groups ─▶ grants
+//!  JWT ─▶ algorithm allowed? ─▶ key of its `kid` ─▶ signature ─▶ iss, aud, exp, nbf ─▶ name, groups
 //!                                  │ unknown: the keys are fetched again, at most every 10 s
 //! ```
 //!
-//! Invariants: only signatures with a public key are accepted, never `none` or a shared secret; keys come from
-//! the issuer's discovery document, over https or from this machine; a token that cannot be verified is an
-//! invalid token, whatever the reason.
+//! Invariants: only signatures with a public key are accepted, never `none` or a shared secret; keys come
+//! from the issuer's discovery document, over https or from this machine; a token that cannot be verified is
+//! an invalid token, whatever the reason.
 
 mod claims;
 mod keys;

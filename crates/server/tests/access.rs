@@ -264,7 +264,7 @@ fn the_table_permits_only_operations_that_control_permits() {
 }
 
 #[test]
-fn routes_with_several_orders_permit_whoever_may_give_one_of_them() {
+fn routes_with_several_orders_permit_principals_that_may_give_one_of_them() {
     let source = "plants".parse().unwrap();
     for (id, operations) in [
         ("orderRollout", [Done::PauseRollout, Done::ApproveRollout]),

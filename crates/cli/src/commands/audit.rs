@@ -1,5 +1,5 @@
-//! The audit trail: list, verify, export. What is verified is computed here, from the entries alone: the server
-//! is not trusted with it.
+//! The audit trail: list, verify, export. What is verified is computed here, from the entries alone: the
+//! server is not trusted with it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

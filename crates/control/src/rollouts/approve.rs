@@ -38,8 +38,8 @@ impl Active {
         }
     }
 
-    /// What an approval comes to: the stage may begin, or more people have to approve it; none if it was given
-    /// before.
+    /// What an approval comes to: the stage may begin, or more people have to approve it; none if it was
+    /// given before.
     ///
     /// # Errors
     /// It does not count.

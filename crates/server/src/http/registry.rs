@@ -64,8 +64,8 @@ impl RegistryGate {
 }
 
 impl RegistryGate {
-    /// Whether a user's grants cover the repository: `SOURCE/IMAGE[/SITE[/SLOT]]`, or that of a device, which is
-    /// where the device is. What anyone may read, every user may.
+    /// Whether a user's grants cover the repository: `SOURCE/IMAGE[/SITE[/SLOT]]`, or that of a device, which
+    /// is where the device is. What anyone may read, every user may.
     fn is_in_scope(&self, caller: &Caller, action: Action<'_>) -> bool {
         let Caller::Known(Principal::User { grants, .. }) = caller else { return true };
         let access = operation(action).access();
@@ -155,8 +155,8 @@ async fn is_granted(caller: &Caller, action: Action<'_>, contents: &dyn Contents
     }
 }
 
-/// A manifest or tag that the operator or a user pushes or deletes. Pushes by jobs and control are recorded with their
-/// runs.
+/// A manifest or tag that the operator or a user pushes or deletes. Pushes by jobs and control are recorded
+/// with their runs.
 pub(super) struct Change {
     context: OperationContext,
     operation: Operation,

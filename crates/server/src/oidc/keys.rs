@@ -1,4 +1,5 @@
-//! The provider's public keys: found by discovery, cached, and fetched again when a token names an unknown one.
+//! The provider's public keys: found by discovery, cached, and fetched again when a token names an unknown
+//! one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 const DOCUMENT_LIMIT: usize = 1 << 20;
 /// How often keys are fetched at most, in seconds: tokens with invented keys must not load the provider.
 const FETCH_INTERVAL: i64 = 10;
-/// How long keys are used before they are fetched again, in seconds: a key that was withdrawn is invalid then.
+/// How long keys are used before they are fetched again, in seconds: a key that was withdrawn is invalid
+/// then.
 const LIFETIME: i64 = 600;
 
 /// Why the provider's keys cannot be read.

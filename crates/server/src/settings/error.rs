@@ -42,7 +42,7 @@ pub enum SettingsError {
     },
     /// A provider's authority cannot be read.
     #[error("cannot use the provider of `[access.oidc]`")]
-    Provider(#[from] crate::oidc::ProviderError),
+    Provider(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No name can be derived from a source's URL.
     #[error("cannot derive a source name from `{url}`")]
     UnnamedSource {

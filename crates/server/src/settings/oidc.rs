@@ -54,7 +54,8 @@ described! {
 
 impl Kind for OidcOptions {
     const NAME: &'static str = "table";
-    const EXAMPLE: &'static str = "{issuer = \"https://id.example.org\", client_id = \"edgewright\", groups = {edge-admins = [\"admin\"]}}";
+    const EXAMPLE: &'static str =
+        "{issuer = \"https://id.example.org\", client_id = \"edgewright\", groups = {ops = [\"admin\"]}}";
 }
 
 impl Kind for BTreeMap<String, Vec<Grant>> {
