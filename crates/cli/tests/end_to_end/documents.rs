@@ -47,6 +47,7 @@ async fn every_document_is_as_its_schema_describes_it() {
     of_runs(&caller, &server).await;
     of_releases(&caller).await;
     of_rollouts(&caller).await;
+    of_users(&caller).await;
     assert_eq!(server.stop().await, Some(0));
 
     let missing: Vec<_> = DOCUMENTS
@@ -128,6 +129,14 @@ async fn of_runs(caller: &Caller<'_>, server: &Server) {
     assert!(update["run"].as_u64() > Some(u64::from(number.0)), "{update:#}");
     let rebuild = caller.call(&["rebuild", "hmi/plant-a"], 0).await;
     assert_eq!(rebuild["results"][0]["result"], "proved");
+}
+
+async fn of_users(caller: &Caller<'_>) {
+    edgewright(caller.folder, &["user", "add", "anna", "--role", "approver:channel=stable"]).await.ends(0);
+    let users = caller.call(&["user", "list"], 0).await;
+    assert_eq!(users["users"][0]["name"], "anna", "{users:#}");
+    let identity = caller.call(&["whoami"], 0).await;
+    assert_eq!(identity["principal"], "operator:token", "{identity:#}");
 }
 
 /// The channel was pinned to release 1. With a device, its way to release 2 is a rollout.
