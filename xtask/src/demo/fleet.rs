@@ -90,7 +90,7 @@ impl Demo<'_> {
     fn enrol(&self, number: usize) -> anyhow::Result<PathBuf> {
         let folder = self.place.root.join(format!("devices/cell-{number}"));
         let slot = format!("plant-c/cell-{number}");
-        self.server.cli(&["device", "enrol", &slot, "--out"]).arg(&folder).output()?;
+        self.server.cli(&["device", "enrol", &slot]).arg("--out").arg(&folder).output()?;
         Ok(folder.join("auth.json"))
     }
 
