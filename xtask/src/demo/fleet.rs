@@ -99,7 +99,9 @@ impl Demo<'_> {
         let slot = format!("plant-c/cell-{number}");
         let command = Run::as_root(&self.place.program)?
             .args(["device", "enrol", &slot, "--json", "--server", &self.server.url(), "--token-file"])
-            .arg(self.place.data.join("operator-token"));
+            .arg(self.place.data.join("operator-token"))
+            .arg("--out")
+            .arg(self.place.root.join(format!("devices/cell-{number}")));
         let identity: Value = serde_json::from_str(&command.output()?)?;
         let (id, credential) = (text(&identity["device"]), text(&identity["credential"]));
         ensure!(!id.is_empty() && !credential.is_empty(), "no identity: {identity}");
