@@ -61,7 +61,7 @@ async fn newest(connection: &mut Connection, operator: &str) -> anyhow::Result<O
     let answer = connection.get("/api/v1/rollouts?limit=1", Some(operator)).await?;
     ensure!(answer.status == StatusCode::OK, "the rollouts: {}", answer.status);
     let list: Value = serde_json::from_slice(&answer.body)?;
-    Ok(list["rollouts"].get(0).cloned())
+    Ok(list.get(0).cloned())
 }
 
 /// The digest of a device's answer.
