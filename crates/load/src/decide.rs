@@ -14,7 +14,7 @@ use crate::phases::OWN;
 
 /// How many of the first devices must fail until the gate stops a rollout, whatever the baseline.
 const FAILURES: usize = 2;
-/// How long a stop may take.
+/// How long a rollout may take to begin, and to be stopped.
 const LIMIT: Duration = Duration::from_mins(1);
 /// How often it is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -22,8 +22,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Lets the devices of the newest rollout's first stage ask, until two have its release; those fail.
 pub(crate) async fn decide(server: SocketAddr, operator: &str, devices: &[Device]) -> anyhow::Result<Value> {
     let mut connection = Connection::open(server, 0).await?;
-    let rollout = newest(&mut connection, operator).await?;
-    ensure!(rollout["state"] == "active", "no rollout is active: {rollout}");
+    let begin = Instant::now();
+    while newest(&mut connection, operator).await?.is_none_or(|rollout| rollout["state"] != "active") {
+        ensure!(begin.elapsed() < LIMIT, "no rollout is active after {} s", LIMIT.as_secs());
+        sleep(LOOK_AGAIN).await;
+    }
     let mut old = None;
     let mut failing = Vec::new();
     for device in devices {
@@ -46,7 +49,7 @@ pub(crate) async fn decide(server: SocketAddr, operator: &str, devices: &[Device
     let reported = Instant::now();
     while reported.elapsed() < LIMIT {
         let rollout = newest(&mut connection, operator).await?;
-        if rollout["state"] == "stopped" {
+        if rollout.is_some_and(|rollout| rollout["state"] == "stopped") {
             return Ok(json!({ "decision_s": reported.elapsed().as_secs_f64() }));
         }
         sleep(LOOK_AGAIN).await;
@@ -54,11 +57,11 @@ pub(crate) async fn decide(server: SocketAddr, operator: &str, devices: &[Device
     bail!("the rollout was not stopped within {} s", LIMIT.as_secs())
 }
 
-async fn newest(connection: &mut Connection, operator: &str) -> anyhow::Result<Value> {
+async fn newest(connection: &mut Connection, operator: &str) -> anyhow::Result<Option<Value>> {
     let answer = connection.get("/api/v1/rollouts?limit=1", Some(operator)).await?;
     ensure!(answer.status == StatusCode::OK, "the rollouts: {}", answer.status);
     let list: Value = serde_json::from_slice(&answer.body)?;
-    list["rollouts"].get(0).cloned().context("there is no rollout")
+    Ok(list.get(0).cloned())
 }
 
 /// The digest of a device's answer.

@@ -58,7 +58,7 @@ async fn of_site(
     for slot in 0..slots {
         let order = json!({ "token": token, "slot": format!("press-{slot}") });
         let identity = connection.post("/api/v1/enrol", None, &order).await?;
-        let (id, credential) = (text(&identity, "id")?, text(&identity, "credential")?);
+        let (id, credential) = (text(&identity, "device")?, text(&identity, "credential")?);
         let basic = BASE64_STANDARD.encode(format!("{id}:{credential}"));
         devices.push(format!("Basic {basic}"));
     }

@@ -49,7 +49,7 @@ async fn fill(world: &World) {
     let commit = "'0123456789abcdef0123456789abcdef01234567'";
     let manifest = "printf('sha256:%064x', i + 100000)";
     let statements = [
-        format!("INSERT INTO releases SELECT 1, value, value, 'main', {commit}, {at} FROM json_each('[1, 2, 3]')"),
+        format!("INSERT INTO releases (source_id, number, run, branch, commit_id, created_at) SELECT 1, value, value, 'main', {commit}, {at} FROM json_each('[1, 2, 3]')"),
         format!(
             "{numbers} INSERT INTO runs (number, source_id, branch, commit_id, subject, author, trigger, state, created_at)
              SELECT i + 1, 1, 'main', {commit}, 's', 'a', 'commit', 'passed', {at} FROM n"

@@ -1,7 +1,7 @@
 //! The demo's fleet: ten devices, which are skopeo, and a release that fails on them.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -30,6 +30,14 @@ rollouts:
 const LIMIT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
+/// A device.
+struct Device {
+    /// `ID:CREDENTIAL`.
+    credentials: String,
+    /// Its last answer.
+    manifest: PathBuf,
+}
+
 impl Demo<'_> {
     /// Ends with a rollout that the gate stopped.
     pub(super) fn a_fleet(&mut self) -> anyhow::Result<()> {
@@ -43,7 +51,7 @@ impl Demo<'_> {
 
         self.story
             .step("The devices enrol; each asks for device/self:current, and reports that it is healthy");
-        let devices: Vec<PathBuf> =
+        let devices: Vec<Device> =
             (1..=DEVICES).map(|number| self.enrol(number)).collect::<Result<_, _>>()?;
         let old = self.digest(&devices[0])?;
         for device in &devices {
@@ -86,42 +94,48 @@ impl Demo<'_> {
         write("edgewright.yaml", &(root + POLICY))
     }
 
-    /// Enrols the device of a slot. Gives its credentials as podman, skopeo and bootc read them.
-    fn enrol(&self, number: usize) -> anyhow::Result<PathBuf> {
-        let folder = self.place.root.join(format!("devices/cell-{number}"));
+    /// Enrols the device of a slot, as the operator, whose token only the server's user may read.
+    fn enrol(&self, number: usize) -> anyhow::Result<Device> {
         let slot = format!("plant-c/cell-{number}");
-        self.server.cli(&["device", "enrol", &slot, "--out"]).arg(&folder).output()?;
-        Ok(folder.join("auth.json"))
+        let command = Run::as_root(&self.place.program)?
+            .args(["device", "enrol", &slot, "--json", "--server", &self.server.url(), "--token-file"])
+            .arg(self.place.data.join("operator-token"))
+            .arg("--out")
+            .arg(self.place.root.join(format!("devices/cell-{number}")));
+        let identity: Value = serde_json::from_str(&command.output()?)?;
+        let (id, credential) = (text(&identity["device"]), text(&identity["credential"]));
+        ensure!(!id.is_empty() && !credential.is_empty(), "no identity: {identity}");
+        let manifest = self.place.root.join(format!("cell-{number}.manifest"));
+        Ok(Device { credentials: format!("{id}:{credential}"), manifest })
     }
 
     /// A request of a device for a manifest.
-    fn ask(&self, device: &Path, name: &str) -> Run {
+    fn ask(&self, device: &Device, name: &str) -> Run {
         let reference = format!("docker://{}/device/{name}", self.server.address);
-        let words = ["inspect", "--raw", "--tls-verify=false", "--authfile"];
-        Run::new("skopeo").args(words).arg(device).arg(reference)
+        let words = ["inspect", "--raw", "--tls-verify=false", "--creds", &device.credentials, &reference];
+        Run::new("skopeo").args(words)
     }
 
     /// What a device is answered with now.
-    fn digest(&self, device: &Path) -> anyhow::Result<String> {
-        let file = device.with_extension("manifest");
-        std::fs::write(&file, self.ask(device, "self:current").output()?)?;
-        Ok(Run::new("skopeo").arg("manifest-digest").arg(&file).output()?.trim().to_owned())
+    fn digest(&self, device: &Device) -> anyhow::Result<String> {
+        std::fs::write(&device.manifest, self.ask(device, "self:current").output()?)?;
+        Ok(Run::new("skopeo").arg("manifest-digest").arg(&device.manifest).output()?.trim().to_owned())
     }
 
-    fn report(&self, device: &Path, what: &str, digest: &str) -> anyhow::Result<()> {
+    fn report(&self, device: &Device, what: &str, digest: &str) -> anyhow::Result<()> {
         self.ask(device, &format!("self/{what}@{digest}")).output().map(drop)
     }
 
     /// The devices that are answered with another image than this one, with its digest.
-    fn offered<'d>(&self, devices: &'d [PathBuf], old: &str) -> anyhow::Result<Vec<(&'d Path, String)>> {
+    fn offered<'d>(&self, devices: &'d [Device], old: &str) -> anyhow::Result<Vec<(&'d Device, String)>> {
         let answers: Vec<_> = devices
             .iter()
-            .map(|device| anyhow::Ok((device.as_path(), self.digest(device)?)))
+            .map(|device| anyhow::Ok((device, self.digest(device)?)))
             .collect::<Result<_, _>>()?;
         Ok(answers.into_iter().filter(|(_, digest)| digest != old).collect())
     }
 
-    fn canaries<'d>(&self, devices: &'d [PathBuf], old: &str) -> anyhow::Result<Vec<(&'d Path, String)>> {
+    fn canaries<'d>(&self, devices: &'d [Device], old: &str) -> anyhow::Result<Vec<(&'d Device, String)>> {
         let deadline = Instant::now() + LIMIT;
         loop {
             let canaries = self.offered(devices, old)?;

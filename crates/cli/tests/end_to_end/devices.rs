@@ -30,10 +30,22 @@ impl Device {
         self.files.join(name).to_str().unwrap().to_owned()
     }
 
+    /// Its credentials, for a server that has another port since it was started again.
+    fn credentials(&self, server: &Server) -> String {
+        let text = std::fs::read_to_string(self.file("auth.json")).unwrap();
+        let written: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let credential = written["auths"].as_object().unwrap().values().next().unwrap();
+        let address = format!("{}/device", server.address);
+        let moved = serde_json::json!({ "auths": { address: credential } });
+        let file = self.file("auth-now.json");
+        std::fs::write(&file, moved.to_string()).unwrap();
+        file
+    }
+
     /// What the device is answered with under a name; none if it is rejected.
     pub(crate) async fn asks(&self, server: &Server, name: &str) -> Option<Digest> {
         let image = format!("docker://{}/device/{name}", server.address);
-        let auth = self.file("auth.json");
+        let auth = self.credentials(server);
         let command = Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", "--authfile"]);
         let finished = command.args([auth, image]).run_status().await.unwrap();
         (finished.code() == Some(0)).then(|| Digest::of(&finished.output.stdout))

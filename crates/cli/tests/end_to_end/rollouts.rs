@@ -36,6 +36,7 @@ async fn plants(folder: &Path) -> Repository {
 async fn release(folder: &Path, server: &Server, repository: &Repository, text: &str) -> Digest {
     repository.write("images/hmi/files/etc/hmi", text);
     let commit = repository.commit(text).await;
+    server.poll().await;
     let number = server.ended(&commit).await.run.release.unwrap();
     until("its rollout", async || {
         let rollouts = json(folder, &["rollouts"]).await;
