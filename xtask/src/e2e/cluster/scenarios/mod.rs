@@ -97,7 +97,8 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("cancelled", "a run is cancelled while a step runs", ended::cancelled),
     Scenario::new("memory", "a step takes more memory than a job may", ended::memory),
     Scenario::new("quota", "a full namespace: the job waits until there is room", limits::quota),
-    Scenario::new("bootc-lint", "the image's own bootc checks it in the Pod of a job", lint::lint),
+    Scenario::new("bootc-lint", "the image's own bootc checks it in the Pod of a job", lint::lint)
+        .on_request(),
     Scenario::new("failing-check", "a check that fails: no release", release::failing_check),
     Scenario::new("crashing-init", "an image whose init ends at once", release::crashing_init),
     Scenario::new("device", "devices update themselves in virtual machines, and come back", devices::device)
