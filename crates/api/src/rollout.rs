@@ -42,39 +42,12 @@ pub struct RolloutSummary {
     pub ended: Option<Timestamp>,
 }
 
-/// A rollout as it is now.
+/// A rollout as it is now: the fields of the list, and what it does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RolloutView {
-    /// Number of the rollout, counted over all sources of the server.
-    #[schema(value_type = u32)]
-    pub number: RolloutNumber,
-    /// Name of the source.
-    #[schema(value_type = String)]
-    pub source: SourceName,
-    /// Name of the channel.
-    #[schema(value_type = String)]
-    pub channel: ChannelName,
-    /// Number of the release that its devices get.
-    #[schema(value_type = u32)]
-    pub release: ReleaseNumber,
-    /// Number of the release that the channel had completed; null if it had none.
-    #[schema(value_type = Option<u32>)]
-    pub before: Option<ReleaseNumber>,
-    /// `release`, or `rollback` if an operator rolled the channel back.
-    pub kind: String,
-    /// Name of the rollout policy.
-    #[schema(value_type = Option<String>)]
-    pub policy: Option<RolloutName>,
-    /// `active`, `paused`, `stopped`, `aborted`, `superseded`, `rolled_back` or `complete`.
-    pub state: String,
-    /// Name of the stage that is open.
-    pub stage: String,
-    /// Why the channel takes the release.
-    pub reason: String,
-    /// Time at which it began.
-    pub started: Timestamp,
-    /// Time at which it ended; null before.
-    pub ended: Option<Timestamp>,
+    /// The fields of the list.
+    #[serde(flatten)]
+    pub rollout: RolloutSummary,
     /// What it waits for, or how it ended, as text.
     pub explanation: String,
     /// Stages, in order; the last one is all other devices.

@@ -12,6 +12,8 @@ use crate::client::Connection;
 use crate::enrol::Device;
 use crate::phases::OWN;
 
+/// What the channel of the devices has completed.
+const TAG: &str = "/v2/fleet/press/manifests/stable";
 /// How many of the first devices must fail until the gate stops a rollout, whatever the baseline.
 const FAILURES: usize = 2;
 /// How long a rollout may take to begin, and to be stopped.
@@ -27,14 +29,13 @@ pub(crate) async fn decide(server: SocketAddr, operator: &str, devices: &[Device
         ensure!(begin.elapsed() < LIMIT, "no rollout is active after {} s", LIMIT.as_secs());
         sleep(LOOK_AGAIN).await;
     }
-    let mut old = None;
+    // The channel's tag stays until the rollout is complete.
+    let old = digest(&mut connection, TAG, operator).await?;
     let mut failing = Vec::new();
     for device in devices {
-        let digest = answer(&mut connection, device).await?;
-        match &old {
-            None => old = Some(digest),
-            Some(old) if *old != digest => failing.push((device, digest)),
-            Some(_) => {}
+        let digest = digest(&mut connection, OWN, &device.authorization).await?;
+        if digest != old {
+            failing.push((device, digest));
         }
         if failing.len() == FAILURES {
             break;
@@ -64,9 +65,8 @@ async fn newest(connection: &mut Connection, operator: &str) -> anyhow::Result<O
     Ok(list.get(0).cloned())
 }
 
-/// The digest of a device's answer.
-async fn answer(connection: &mut Connection, device: &Device) -> anyhow::Result<String> {
-    let answer = connection.get(OWN, Some(&device.authorization)).await?;
-    ensure!(answer.status == StatusCode::OK, "a device's answer: {}", answer.status);
-    answer.digest.context("the answer has no digest")
+async fn digest(connection: &mut Connection, path: &str, authorization: &str) -> anyhow::Result<String> {
+    let answer = connection.get(path, Some(authorization)).await?;
+    ensure!(answer.status == StatusCode::OK, "{path}: {}", answer.status);
+    answer.digest.with_context(|| format!("{path}: the answer has no digest"))
 }

@@ -68,21 +68,40 @@ pub(crate) async fn closed(
     connections: usize,
     lasting: Duration,
 ) -> anyhow::Result<Figures> {
-    let end = Instant::now() + lasting;
+    again(server, devices, (connections, lasting), poll).await
+}
+
+/// What clients of registries do that send no credentials at first, again as soon as it is done.
+pub(crate) async fn exchange(
+    server: SocketAddr,
+    devices: &[Device],
+    connections: usize,
+    lasting: Duration,
+) -> anyhow::Result<Figures> {
+    again(server, devices, (connections, lasting), challenged).await
+}
+
+/// Each connection does something again and again, each time as another device.
+async fn again(
+    server: SocketAddr,
+    devices: &[Device],
+    (connections, lasting): (usize, Duration),
+    once: impl AsyncFn(&mut Connection, &Device) -> anyhow::Result<()>,
+) -> anyhow::Result<Figures> {
+    let begin = Instant::now();
     let client = async |number: usize| {
         let mut connection = Connection::open(server, number).await?;
         let mut latencies = Vec::new();
-        for turn in 0.. {
+        for place in (number..).step_by(connections) {
             let start = Instant::now();
-            if start >= end {
+            if start >= begin + lasting {
                 break;
             }
-            poll(&mut connection, device(devices, number + turn * connections)?).await?;
+            once(&mut connection, device(devices, place)?).await?;
             latencies.push(start.elapsed());
         }
         anyhow::Ok(latencies)
     };
-    let begin = Instant::now();
     let latencies = try_join_all((0..connections).map(client)).await?;
     Ok(Figures::of(&mut latencies.concat(), 0, begin.elapsed()))
 }
@@ -111,40 +130,6 @@ pub(crate) async fn open(
         }
         anyhow::Ok(latencies)
     };
-    let latencies = try_join_all((0..connections).map(client)).await?;
-    Ok(Figures::of(&mut latencies.concat(), 0, begin.elapsed()))
-}
-
-/// What clients of registries do that send no credentials at first.
-pub(crate) async fn exchange(
-    server: SocketAddr,
-    devices: &[Device],
-    connections: usize,
-    lasting: Duration,
-) -> anyhow::Result<Figures> {
-    let end = Instant::now() + lasting;
-    let client = async |number: usize| {
-        let mut connection = Connection::open(server, number).await?;
-        let mut latencies = Vec::new();
-        for turn in 0.. {
-            let start = Instant::now();
-            if start >= end {
-                break;
-            }
-            let device = device(devices, number + turn * connections)?;
-            let refused = connection.get(OWN, None).await?;
-            ensure!(refused.status == StatusCode::UNAUTHORIZED, "without credentials: {}", refused.status);
-            let answer = connection.get(TOKEN, Some(&device.authorization)).await?;
-            ensure!(answer.status == StatusCode::OK, "the token: {}", answer.status);
-            let document: Value = serde_json::from_slice(&answer.body)?;
-            let bearer = format!("Bearer {}", document["token"].as_str().context("no token")?);
-            let answer = connection.get(OWN, Some(&bearer)).await?;
-            ensure!(answer.status == StatusCode::OK, "with a token: {}", answer.status);
-            latencies.push(start.elapsed());
-        }
-        anyhow::Ok(latencies)
-    };
-    let begin = Instant::now();
     let latencies = try_join_all((0..connections).map(client)).await?;
     Ok(Figures::of(&mut latencies.concat(), 0, begin.elapsed()))
 }
@@ -180,6 +165,19 @@ pub(crate) async fn storm(
     }
     let errors = count - latencies.len();
     Ok(Figures::of(&mut latencies, errors, begin.elapsed()))
+}
+
+/// 401, then a token, then the manifest.
+async fn challenged(connection: &mut Connection, device: &Device) -> anyhow::Result<()> {
+    let refused = connection.get(OWN, None).await?;
+    ensure!(refused.status == StatusCode::UNAUTHORIZED, "without credentials: {}", refused.status);
+    let answer = connection.get(TOKEN, Some(&device.authorization)).await?;
+    ensure!(answer.status == StatusCode::OK, "the token: {}", answer.status);
+    let document: Value = serde_json::from_slice(&answer.body)?;
+    let bearer = format!("Bearer {}", document["token"].as_str().context("no token")?);
+    let answer = connection.get(OWN, Some(&bearer)).await?;
+    ensure!(answer.status == StatusCode::OK, "with a token: {}", answer.status);
+    Ok(())
 }
 
 async fn poll(connection: &mut Connection, device: &Device) -> anyhow::Result<()> {

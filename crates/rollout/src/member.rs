@@ -57,7 +57,6 @@ impl Member {
             return Tally::default();
         }
         Tally {
-            members: 1,
             offered: u32::from(self.progress.is_some()),
             ended: u32::from(self.progress.is_some_and(|progress| progress.has_ended())),
         }

@@ -20,6 +20,18 @@ pub enum Rung {
     Healthy,
 }
 
+impl Rung {
+    /// Its name in rows and documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Offered => "offered",
+            Self::Downloaded => "downloaded",
+            Self::Booted => "booted",
+            Self::Healthy => "healthy",
+        }
+    }
+}
+
 /// Something that happened. The history of a rollout is its only state: an engine that reads it again
 /// decides as the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,13 +1,11 @@
-//! How many devices of each stage there are and have ended, kept up to date: a rollout of a million devices
-//! does not count them after every report.
+//! How many devices of each stage were offered the release and have ended, kept up to date: a rollout of a
+//! million devices does not count them after every report.
 
 use crate::fleet::StageNumber;
 
 /// Devices of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Tally {
-    /// All that count.
-    pub(crate) members: u32,
     /// Offered the release.
     pub(crate) offered: u32,
     /// Healthy, or back on what they had.
@@ -39,7 +37,6 @@ impl Tallies {
             self.0.resize(stage + 1, Tally::default());
         }
         let tally = &mut self.0[stage];
-        tally.members = tally.members + after.members - before.members;
         tally.offered = tally.offered + after.offered - before.offered;
         tally.ended = tally.ended + after.ended - before.ended;
     }
@@ -47,7 +44,6 @@ impl Tallies {
     /// Devices of a stage and the ones before it.
     pub(crate) fn to(&self, stage: StageNumber) -> Tally {
         self.0.iter().take(usize::from(stage) + 1).fold(Tally::default(), |sum, one| Tally {
-            members: sum.members + one.members,
             offered: sum.offered + one.offered,
             ended: sum.ended + one.ended,
         })

@@ -49,6 +49,12 @@ pub struct Pin {
     pub reason: String,
 }
 
+/// The only channel that is declared: that of slots that name none.
+pub fn only(channels: &[ChannelRow]) -> Option<&ChannelName> {
+    let mut declared = channels.iter().filter(|channel| channel.removed_at.is_none());
+    declared.next().map(|channel| &channel.name).filter(|_| declared.next().is_none())
+}
+
 impl ChannelRow {
     /// Why it does not move: an operator holds it, or its declaration does.
     pub fn held(&self) -> Option<&str> {

@@ -52,6 +52,15 @@ pub struct SlotRow {
     pub removed_at: Option<Timestamp>,
 }
 
+impl SlotRow {
+    /// Its labels at a site; those of the site where it has none of that name.
+    pub fn labels_at(&self, site: &SiteRow) -> Labels {
+        let mut labels = site.labels.clone();
+        labels.extend(self.labels.clone());
+        labels
+    }
+}
+
 /// What a commit of the default branch declares.
 #[derive(Debug, Clone)]
 pub struct Declaration<'a> {

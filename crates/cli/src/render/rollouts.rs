@@ -29,17 +29,18 @@ pub(crate) fn rollouts(rollouts: &[RolloutSummary], now: Timestamp) -> String {
 
 /// One rollout: its facts, then its stages.
 pub(crate) fn rollout(view: &RolloutView, now: Timestamp) -> String {
+    let rollout = &view.rollout;
     let mut facts = Facts::new("channel".len());
-    let before = view.before.map(|before| format!(", before {before}")).unwrap_or_default();
-    facts.add("rollout", format!("{} of {}", paint(BOLD, view.number), view.source));
-    facts.add("channel", view.channel.as_str());
-    facts.add("release", format!("{}{before} ({})", view.release, plain(&view.reason)));
-    facts.add("policy", view.policy.as_ref().map(ToString::to_string).unwrap_or_default());
+    let before = rollout.before.map(|before| format!(", before {before}")).unwrap_or_default();
+    facts.add("rollout", format!("{} of {}", paint(BOLD, rollout.number), rollout.source));
+    facts.add("channel", rollout.channel.as_str());
+    facts.add("release", format!("{}{before} ({})", rollout.release, plain(&rollout.reason)));
+    facts.add("policy", rollout.policy.as_ref().map(ToString::to_string).unwrap_or_default());
     let urgent = if view.is_urgent { ", urgent" } else { "" };
-    facts.add("state", format!("{}{urgent}", state(&view.state)));
+    facts.add("state", format!("{}{urgent}", state(&rollout.state)));
     facts.add("now", plain(&view.explanation));
-    facts.add("began", moment(view.started, now));
-    facts.add("ended", view.ended.map(|ended| moment(ended, now)).unwrap_or_default());
+    facts.add("began", moment(rollout.started, now));
+    facts.add("ended", rollout.ended.map(|ended| moment(ended, now)).unwrap_or_default());
     facts.add("next", view.next.map(|next| moment(next, now)).unwrap_or_default());
     let mut table = Table::new(["stage", "state", "devices", "offered", "healthy", "failed", "unreachable"]);
     for stage in &view.stages {

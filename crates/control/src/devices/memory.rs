@@ -6,6 +6,7 @@ use edgewright_model::Digest;
 use edgewright_model::names::{ChannelName, DeviceId, SiteId, SiteName, SlotId, SourceName, VariantName};
 use edgewright_model::run::ReleaseNumber;
 use edgewright_registry::AccessToken;
+use edgewright_store::channels::only;
 use edgewright_store::fleet::{FleetDevice, Image};
 use edgewright_store::sources::{SourceId, SourceRow};
 use edgewright_store::{Store, StoreError};
@@ -73,24 +74,20 @@ impl SourceFacts {
     ) -> Result<Self, StoreError> {
         let mut facts = Self { name: Some(source.name.clone()), ..Self::default() };
         for site in store.sites(source.id).await? {
-            for slot in site.slots {
-                let mut labels = site.labels.clone();
-                labels.extend(slot.labels);
+            for slot in &site.slots {
                 let slot_facts = SlotFacts {
                     site_name: site.name.clone(),
-                    variant: slot.variant,
-                    channel: slot.channel,
+                    variant: slot.variant.clone(),
+                    channel: slot.channel.clone(),
                     is_declared: slot.removed_at.is_none() && site.removed_at.is_none(),
-                    labels,
+                    labels: slot.labels_at(&site),
                 };
-                facts.slots.insert((site.id.clone(), slot.id), slot_facts);
+                facts.slots.insert((site.id.clone(), slot.id.clone()), slot_facts);
             }
         }
         let (mut wanted, mut floor) = (pins.clone(), ReleaseNumber(0));
         let channels = store.channels(source.id).await?;
-        let mut declared = channels.iter().filter(|channel| channel.removed_at.is_none());
-        facts.only =
-            declared.next().map(|channel| channel.name.clone()).filter(|_| declared.next().is_none());
+        facts.only = only(&channels).cloned();
         for channel in channels {
             floor = floor.max(channel.floor);
             if let Some(release) = channel.completed {

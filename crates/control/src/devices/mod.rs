@@ -39,7 +39,7 @@ pub use clones::Sighting;
 pub use enrol::{EnrolmentRequest, Exchange, TokenRequest};
 use memory::{Credential, Member, Memory, SourceFacts};
 use notes::Notes;
-pub use port::{Evidence, NoRollouts, RolloutAnswer, RolloutPort};
+pub use port::{Evidence, RolloutAnswer, RolloutPort};
 pub use reconcile::DeviceEvent;
 pub(crate) use reconcile::DeviceKeeper;
 pub use resolver::{Beacon, Names, VIRTUAL, Virtual};

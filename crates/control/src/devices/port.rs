@@ -1,5 +1,5 @@
 //! What devices need from rollouts: the answer to a device, leave to give a first answer, and a place for
-//! evidence. Rollouts implement it; [`NoRollouts`] is for a server without any.
+//! evidence. Rollouts implement it.
 
 use std::fmt;
 
@@ -8,8 +8,7 @@ use edgewright_model::names::DeviceId;
 use edgewright_model::reference::RepoName;
 use edgewright_rollout::state::Rung;
 use edgewright_store::sources::SourceId;
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, ready};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::ControlError;
@@ -50,35 +49,15 @@ pub trait RolloutPort: fmt::Debug + Send + Sync + 'static {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<bool, ControlError>>;
 
-    /// Takes evidence. Repeating it changes nothing.
+    /// Takes evidence. Repeating it changes nothing; if it could not be written, it is to be repeated.
     fn note<'a>(
         &'a self,
         device: &'a DeviceId,
         digest: &'a Digest,
         evidence: Evidence,
         at: Timestamp,
-    ) -> BoxFuture<'a, ()>;
+    ) -> BoxFuture<'a, Result<(), ControlError>>;
 
     /// Whether no device of a source is to be answered with this digest any more.
-    fn is_quarantined(&self, _source: SourceId, _digest: &Digest) -> bool {
-        false
-    }
-}
-
-/// No rollout, ever.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoRollouts;
-
-impl RolloutPort for NoRollouts {
-    fn answer(&self, _: &DeviceId, _: Timestamp) -> Option<RolloutAnswer> {
-        None
-    }
-
-    fn first_offer<'a>(&'a self, _: &'a DeviceId, _: Timestamp) -> BoxFuture<'a, Result<bool, ControlError>> {
-        ready(Ok(true)).boxed()
-    }
-
-    fn note<'a>(&'a self, _: &'a DeviceId, _: &'a Digest, _: Evidence, _: Timestamp) -> BoxFuture<'a, ()> {
-        ready(()).boxed()
-    }
+    fn is_quarantined(&self, source: SourceId, digest: &Digest) -> bool;
 }

@@ -133,14 +133,28 @@ impl Devices {
             return Err(error.into());
         }
         self.take_over(&notes);
-        for noted in &waiting.evidence {
-            // Inferred facts are shown; no gate decides by them.
-            if noted.basis != INFERRED {
-                let digest = indexes.get(&noted.digest).map_or(&noted.digest, |image| &image.digest);
-                self.0.rollouts.note(&noted.device, digest, noted.evidence, noted.at).await;
+        self.hand_over(waiting.evidence, &indexes).await?;
+        Ok(count)
+    }
+
+    /// Hands evidence to rollouts. What cannot be written there waits for the next pass.
+    async fn hand_over(
+        &self,
+        evidence: Vec<Noted>,
+        indexes: &BTreeMap<Digest, Image>,
+    ) -> Result<(), ControlError> {
+        // Inferred facts are shown; no gate decides by them.
+        let mut left = evidence.into_iter().filter(|noted| noted.basis != INFERRED);
+        while let Some(noted) = left.next() {
+            let digest = indexes.get(&noted.digest).map_or(&noted.digest, |image| &image.digest);
+            let written = self.0.rollouts.note(&noted.device, digest, noted.evidence, noted.at).await;
+            if let Err(error) = written {
+                let evidence = std::iter::once(noted).chain(left).collect();
+                self.0.notes.put_back(Waiting { evidence, ..Waiting::default() });
+                return Err(error);
             }
         }
-        Ok(count)
+        Ok(())
     }
 
     /// The rows of what was noted. Devices name platform manifests; rows name the index that holds it.
@@ -155,10 +169,7 @@ impl Devices {
             let digest = image.map_or(&noted.digest, |image| &image.digest).clone();
             let rung = match noted.evidence {
                 Evidence::Failed => "failed",
-                Evidence::Reached(Rung::Offered) => "offered",
-                Evidence::Reached(Rung::Downloaded) => "downloaded",
-                Evidence::Reached(Rung::Booted) => "booted",
-                Evidence::Reached(Rung::Healthy) => "healthy",
+                Evidence::Reached(rung) => rung.name(),
             };
             if let (Evidence::Reached(Rung::Healthy), Some(image)) = (noted.evidence, image) {
                 notes.confirmed.push((noted.device.clone(), image.clone(), noted.at));

@@ -8,7 +8,7 @@ use edgewright_model::run::ReleaseNumber;
 use edgewright_model::spec::{Labels, RolloutSpec};
 use edgewright_rollout::policy::Policy;
 use edgewright_store::Store;
-use edgewright_store::channels::ChannelRow;
+use edgewright_store::channels::{ChannelRow, only};
 use edgewright_store::fleet::{DeviceState, FleetDevice, Image};
 use edgewright_store::inventory::SlotRow;
 use edgewright_store::releases::EntryRow;
@@ -69,10 +69,9 @@ impl Source {
         let mut slots = BTreeMap::new();
         if !devices.is_empty() {
             for site in store.sites(id).await? {
-                for slot in site.slots.into_iter().filter(|slot| slot.removed_at.is_none()) {
-                    let mut labels = site.labels.clone();
-                    labels.extend(slot.labels.clone());
-                    slots.insert((site.id.clone(), slot.id.clone()), (slot, labels));
+                for slot in site.slots.iter().filter(|slot| slot.removed_at.is_none()) {
+                    let labels = slot.labels_at(&site);
+                    slots.insert((site.id.clone(), slot.id.clone()), (slot.clone(), labels));
                 }
             }
         }
@@ -83,10 +82,8 @@ impl Source {
             let rows = store.entries(id, release).await?.into_iter();
             entries.insert(release, rows.map(|entry| (entry.variant.clone(), entry)).collect());
         }
-        let mut declared = channels.iter().filter(|channel| channel.removed_at.is_none());
-        let only = declared.next().map(|channel| channel.name.clone()).filter(|_| declared.next().is_none());
         Ok(Self {
-            only,
+            only: only(&channels).cloned(),
             row: store.source(id).await?,
             channels,
             policies: store.rollout_policies(id).await?,

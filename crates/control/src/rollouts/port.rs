@@ -1,7 +1,6 @@
 //! Rollouts, as devices see them.
 
 use edgewright_model::Digest;
-use edgewright_model::error::Chain;
 use edgewright_model::names::DeviceId;
 use edgewright_store::sources::SourceId;
 use futures::FutureExt as _;
@@ -31,18 +30,8 @@ impl RolloutPort for Rollouts {
         digest: &'a Digest,
         evidence: Evidence,
         at: Timestamp,
-    ) -> BoxFuture<'a, ()> {
-        async move {
-            if let Err(error) = self.note(device, digest, evidence, at).await {
-                tracing::error!(
-                    device.id = %device,
-                    image.digest = %digest,
-                    error = %Chain(&error),
-                    "evidence could not be written to the rollout"
-                );
-            }
-        }
-        .boxed()
+    ) -> BoxFuture<'a, Result<(), ControlError>> {
+        self.note(device, digest, evidence, at).boxed()
     }
 
     fn is_quarantined(&self, source: SourceId, digest: &Digest) -> bool {

@@ -3,7 +3,7 @@
 use edgewright_model::names::SourceName;
 use edgewright_model::principal::Principal;
 use edgewright_model::run::RolloutNumber;
-use edgewright_rollout::state::{Event, Move, Rung};
+use edgewright_rollout::state::{Event, Move};
 use edgewright_store::audit::NewAuditEntry;
 use edgewright_store::rollouts::{Completion, EventRow, RolloutState};
 use jiff::Timestamp;
@@ -117,15 +117,7 @@ const fn kind(event: &Event) -> (&'static str, Option<u32>) {
     match event {
         Event::Seen { device, .. } => ("seen", Some(*device)),
         Event::Offered { device, .. } => ("offered", Some(*device)),
-        Event::Reached { device, rung, .. } => {
-            let kind = match rung {
-                Rung::Offered => "offered",
-                Rung::Downloaded => "downloaded",
-                Rung::Booted => "booted",
-                Rung::Healthy => "healthy",
-            };
-            (kind, Some(*device))
-        }
+        Event::Reached { device, rung, .. } => (rung.name(), Some(*device)),
         Event::Failed { device, .. } => ("failed", Some(*device)),
         Event::Left { device, .. } => ("left", Some(*device)),
         Event::Ordered { .. } => ("ordered", None),

@@ -27,9 +27,8 @@ const STATUS: &str = "/proc/self/status";
 /// The bit of the right to configure networks, `CAP_NET_ADMIN`.
 const NET_ADMIN: u64 = 1 << 12;
 
-/// Runs it in a container of the image, read-only and without network: in a Pod, with the Pod's, as `RUN`
-/// lines. `(limit, left)`: the time limits of
-/// the program and of the pull.
+/// Runs it in a container of the image, read-only and without network; in a Pod, with the Pod's, as `RUN`
+/// lines. `(limit, left)`: the time limits of the program and of the pull.
 pub(super) async fn run(
     rootfs: &RootFs,
     manifest: &ManifestRef,

@@ -77,18 +77,7 @@ fn summary(source: SourceName, row: RolloutRow) -> RolloutSummary {
 pub(crate) fn rollout(state: RolloutState) -> RolloutView {
     let RolloutState { row, source, explanation, stages, counts, evidence, is_urgent, next, .. } = state;
     RolloutView {
-        stage: stage_name(&row),
-        number: row.number,
-        source,
-        channel: row.channel,
-        release: row.release,
-        before: row.before,
-        kind: row.kind.name().to_owned(),
-        policy: row.policy,
-        state: row.state,
-        reason: row.reason,
-        started: row.started_at,
-        ended: row.ended_at,
+        rollout: summary(source, row),
         explanation,
         stages: stages.into_iter().map(stage).collect(),
         devices: counts.members,
@@ -126,13 +115,11 @@ fn stage(stage: StageState) -> RolloutStage {
 pub(crate) fn rollout_device(device: DeviceState) -> RolloutDeviceView {
     let state = match device.rung {
         _ if device.has_failed => "failed",
-        Some(Rung::Healthy) => "healthy",
+        Some(Rung::Healthy) => Rung::Healthy.name(),
         _ if !device.is_member => "outside",
         _ if device.is_late => "late",
         None => "waiting",
-        Some(Rung::Offered) => "offered",
-        Some(Rung::Downloaded) => "downloaded",
-        Some(Rung::Booted) => "booted",
+        Some(rung) => rung.name(),
     };
     RolloutDeviceView {
         device: device.device,

@@ -42,9 +42,9 @@ fn with_bootc(site: &Site<'_>, end: &str) -> anyhow::Result<String> {
 /// The check in the newest image's verdicts.
 fn check(site: &Site<'_>) -> anyhow::Result<Value> {
     let image = site.server()?.get("/api/v1/images/app")?;
-    let verdicts = image["verdicts"].as_array().cloned().unwrap_or_default();
-    let checks = verdicts.iter().filter(|verdict| verdict["lane"] == "static");
+    let lanes = image["lanes"].as_array().cloned().unwrap_or_default();
+    let checks = lanes.iter().filter(|verdict| verdict["lane"] == "static");
     let mut checks = checks.flat_map(|verdict| verdict["checks"].as_array().cloned().unwrap_or_default());
     let found = checks.find(|check| check["id"] == "static.bootc-lint");
-    found.with_context(|| format!("the lane has the check: {}", image["verdicts"]))
+    found.with_context(|| format!("the lane has the check: {}", image["lanes"]))
 }
