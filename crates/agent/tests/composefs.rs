@@ -224,6 +224,32 @@ async fn a_failed_image_leaves_the_old_one_and_is_replaced_by_the_next() {
     assert_eq!(booted.status().await.unwrap().booted.unwrap().digest, *v1.digest());
 }
 
+/// FAT has a new name on the disk before its content, and the boot loader skips what has none.
+#[tokio::test]
+async fn an_entry_that_a_power_cut_emptied_is_armed_again() {
+    let (device, folder) = (Device::new(), tempfile::tempdir().unwrap());
+    let (booted, v1) = installed(&device, folder.path()).await;
+    let v2 = image(&folder.path().join("v2"), &[BASE, &[("usr/bin/new", "x")]]);
+    booted.stage(&v2, &Progress::quiet()).await.unwrap();
+    for name in ["edgewright-2+2.conf", "edgewright-2+1-1.conf", "edgewright-2.conf"] {
+        booted.arm(v2.digest()).await.unwrap();
+        assert_eq!(device.entries(), ["edgewright-1.conf", "edgewright-2+2.conf"], "{name}");
+        let entries = device.esp().join("loader/entries");
+        fs::remove_file(entries.join("edgewright-2+2.conf")).unwrap();
+        fs::write(entries.join(name), "").unwrap();
+        let status = booted.status().await.unwrap();
+        let now = status.booted.unwrap();
+        assert!(now.digest == *v1.digest() && now.is_next, "{name}");
+        assert_eq!(status.staged.unwrap().entry, None, "{name}");
+    }
+    booted.arm(v2.digest()).await.unwrap();
+    // Both names of an entry whose counter was to be removed.
+    let entries = device.esp().join("loader/entries");
+    fs::copy(entries.join("edgewright-2+2.conf"), entries.join("edgewright-2.conf")).unwrap();
+    device.boot(Some(2)).bless().await.unwrap();
+    assert_eq!(device.entries(), ["edgewright-1.conf", "edgewright-2.conf"]);
+}
+
 #[tokio::test]
 async fn wrong_bytes_and_unusable_images_change_nothing() {
     let (device, folder) = (Device::new(), tempfile::tempdir().unwrap());

@@ -149,6 +149,14 @@ impl fmt::Display for EntryText<'_> {
     }
 }
 
+/// Whether the text of one of our entries is all there: a power cut leaves it empty, or without its end.
+pub fn is_complete(text: &[u8]) -> bool {
+    let has = |key: &str| text.split(|byte| *byte == b'\n').any(|line| line.starts_with(key.as_bytes()));
+    text.ends_with(b"\n")
+        && !text.contains(&0)
+        && ["linux /", "initrd /", "options "].iter().all(|key| has(key))
+}
+
 /// The places of the deployments of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Places {
@@ -221,6 +229,20 @@ mod tests {
         }
         .to_string();
         assert_eq!(text.lines().filter(|line| line.starts_with("options")).count(), 1);
+    }
+
+    #[test]
+    fn no_part_of_an_entry_is_complete() {
+        let (number, options) = (DeploymentNumber(1), ["root=/dev/a quiet".to_owned()]);
+        let whole =
+            EntryText { title: "t", number, linux: "/l", initrd: "/i", options: &options }.to_string();
+        assert!(is_complete(whole.as_bytes()));
+        for length in 0..whole.len() {
+            let mut torn = whole.as_bytes()[..length].to_vec();
+            assert!(!is_complete(&torn), "{length}");
+            torn.resize(whole.len(), 0);
+            assert!(!is_complete(&torn), "{length}, filled up");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The EFI system partition: kernels shared by their hash, and boot loader entries.
 //!
 //! FAT has no journal, so it is mounted only while something is written, and the order counts: the kernel is
-//! on the disk before an entry names it, and an entry is gone before its kernel is.
+//! on the disk before an entry names it, and an entry is gone before its kernel is. A name is on the disk
+//! before its content is found under it, also after a rename: an entry is therefore written beside the one
+//! that it replaces, and a boot loader and [`Esp::entries`] skip one that is not complete.
 //!
 //! ```text
 //! EFI/BOOT/BOOTX64.EFI            systemd-boot
@@ -13,7 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,11 +23,13 @@ use std::time::Duration;
 use edgewright_model::digest::{Algorithm, Hasher};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::entry::{EntryName, EntryText};
+use super::entry::{self, EntryName, EntryText};
 use crate::durable;
 
 /// Entries of the boot loader that are read; a device has two or three.
 pub const MAX_BOOT_ENTRIES: usize = 1000;
+/// Bytes of an entry that are read; ours have some hundred.
+const MAX_ENTRY_BYTES: u64 = 1 << 16;
 /// Attempts to mount the ESP while another process has it mounted in another way.
 pub const MOUNT_ATTEMPTS_LIMIT: u32 = 100;
 /// How often mounting the EFI system partition is tried again.
@@ -102,18 +106,40 @@ impl Esp {
         &self.root
     }
 
-    /// Our entries.
+    /// Our entries that can be booted. A power cut leaves others, which the boot loader skips.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn entries(&self) -> io::Result<Vec<EntryName>> {
-        let mut found: Vec<EntryName> = list(&self.root.join(ENTRIES))?
-            .iter()
-            .filter_map(|name| EntryName::parse(name))
-            .take(MAX_BOOT_ENTRIES)
-            .collect();
-        found.sort_by(EntryName::boot_order);
-        Ok(found)
+        let (mut complete, _) = self.all_entries()?;
+        complete.sort_by(EntryName::boot_order);
+        Ok(complete)
+    }
+
+    /// Our entries: those that are complete, and the others.
+    fn all_entries(&self) -> io::Result<(Vec<EntryName>, Vec<EntryName>)> {
+        let (mut complete, mut others) = (Vec::new(), Vec::new());
+        let names = list(&self.root.join(ENTRIES))?;
+        for name in names.iter().filter_map(|name| EntryName::parse(name)).take(MAX_BOOT_ENTRIES) {
+            if self.read_entry(name).is_ok_and(|text| entry::is_complete(&text)) {
+                complete.push(name);
+            } else {
+                others.push(name);
+            }
+        }
+        Ok((complete, others))
+    }
+
+    /// Removes what [`Self::entries`] leaves out.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn remove_incomplete_entries(&self) -> io::Result<()> {
+        for name in self.all_entries()?.1 {
+            tracing::warn!(entry = %name, "the boot entry was not complete; removed it");
+            self.remove_entry(name)?;
+        }
+        Ok(())
     }
 
     /// Writes an entry. Its kernel must be there already.
@@ -127,15 +153,17 @@ impl Esp {
         durable::sync_all(&self.root)
     }
 
-    /// Renames an entry: another counter, or none.
+    /// Renames an entry: another counter, or none. The old name is removed once the new one is on the disk.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn rename_entry(&self, from: EntryName, to: EntryName) -> io::Result<()> {
-        if from != to {
-            durable::rename(&self.entry(from), &self.entry(to))?;
+        if from == to {
+            return durable::sync_all(&self.root);
         }
-        durable::sync_all(&self.root)
+        durable::write(&self.entry(to), &self.read_entry(from)?, 0o600)?;
+        durable::sync_all(&self.root)?;
+        self.remove_entry(from)
     }
 
     /// Removes an entry.
@@ -154,6 +182,12 @@ impl Esp {
     pub fn free(&self) -> io::Result<u64> {
         let found = rustix::fs::statvfs(&self.root)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn read_entry(&self, name: EntryName) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        File::open(self.entry(name))?.take(MAX_ENTRY_BYTES).read_to_end(&mut text)?;
+        Ok(text)
     }
 
     fn entry(&self, name: EntryName) -> PathBuf {
@@ -323,7 +357,12 @@ mod tests {
             esp.write_entry(name, &text).unwrap();
         }
         fs::write(folder.path().join(ENTRIES).join("other.conf"), b"").unwrap();
+        // As FAT shows a new name after a power cut.
+        let empty = EntryName::good(tried.number);
+        fs::write(esp.entry(empty), b"").unwrap();
         assert_eq!(esp.entries().unwrap(), vec![tried, good]);
+        esp.remove_incomplete_entries().unwrap();
+        assert!(!esp.entry(empty).exists());
         esp.rename_entry(tried, tried.bad()).unwrap();
         assert_eq!(esp.entries().unwrap(), vec![good, tried.bad()]);
         esp.remove_entry(good).unwrap();

@@ -130,6 +130,7 @@ impl Composefs {
             return Ok(());
         }
         let esp = self.open_esp(Access::Write)?;
+        remove_incomplete_entries(&esp)?;
         let found = entries(&esp)?;
         let not_staged = || UpdateError::NotStaged { digest: digest.clone() };
         let number = self.places(&found)?.staged.ok_or_else(not_staged)?;
@@ -214,11 +215,11 @@ impl Composefs {
         let good = EntryName::good(booted);
         let mut found = entries(&esp)?;
         found.retain(|entry| entry.number == booted);
-        if let Some(entry) = found.first()
-            && !found.contains(&good)
-        {
-            esp.rename_entry(*entry, good)
-                .map_err(UpdateError::io(format!("bless the boot entry {entry}")))?;
+        for entry in found.iter().filter(|entry| **entry != good) {
+            // Both names are there if a power cut came before the old one was removed.
+            let done =
+                if found.contains(&good) { esp.remove_entry(*entry) } else { esp.rename_entry(*entry, good) };
+            done.map_err(UpdateError::io(format!("bless the boot entry {entry}")))?;
         }
         if let Some(path) = &self.blessed {
             let made = std::fs::create_dir_all("/run/edgewright").and_then(|()| std::fs::write(path, ""));
@@ -242,6 +243,7 @@ impl Composefs {
     pub(super) fn remove_unused(&self) -> Result<u64, UpdateError> {
         self.folders.remove_unfinished()?;
         let esp = self.open_esp(Access::Write)?;
+        remove_incomplete_entries(&esp)?;
         let found = entries(&esp)?;
         let places = self.places(&found)?;
         let mut numbers: BTreeSet<DeploymentNumber> = self.folders.numbers()?.into_iter().collect();
@@ -264,6 +266,10 @@ impl Composefs {
         }
         esp.remove_files_except(&used).map_err(UpdateError::io("remove old kernels"))
     }
+}
+
+fn remove_incomplete_entries(esp: &Esp) -> Result<(), UpdateError> {
+    esp.remove_incomplete_entries().map_err(UpdateError::io("remove incomplete boot entries"))
 }
 
 fn entries(esp: &Esp) -> Result<Vec<EntryName>, UpdateError> {
