@@ -27,7 +27,9 @@ impl Peer<'_> {
             "" => String::new(),
             token => format!("Authorization: Bearer {token}\r\n"),
         };
-        write!(connection, "{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}\r\n", self.address)?;
+        // In one piece: a server may respond to the first part, and close.
+        let request = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}\r\n", self.address);
+        connection.write_all(request.as_bytes())?;
         Ok(connection)
     }
 

@@ -42,10 +42,11 @@ async fn until_closed(work: impl Future<Output = Result<End, Failure>>) -> Resul
 }
 
 async fn one(reader: &Reader, run: RunNumber, node: &str, follow: bool) -> Result<End, Failure> {
+    let log = reader.log(run, node, follow, 0).await?;
     if std::io::stdout().is_terminal() {
-        print(reader, run, node, follow, &mut Shown(Visible::default())).await?;
+        print(reader, (run, node), (log, follow), &mut Shown(Visible::default())).await?;
     } else {
-        print(reader, run, node, follow, &mut Plain).await?;
+        print(reader, (run, node), (log, follow), &mut Plain).await?;
     }
     if follow {
         note_end(reader, run, node).await;
@@ -73,7 +74,12 @@ pub(super) async fn follow_all(reader: Arc<Reader>, run: RunNumber) -> Result<En
                 let (reader, name) = (Arc::clone(&reader), job.node.clone());
                 logs.push(OwnedTask::spawn(async move {
                     let mut lines = Lines { prefix: format!("{} ", paint(BOLD, &name)), partial: Vec::new() };
-                    print(&reader, run, &name, true, &mut lines).await?;
+                    // The job was seen, so the server is there, or will be again.
+                    let log = match reader.log(run, &name, true, 0).await {
+                        Err(failure) if failure.is_unavailable() => resume(&reader, run, &name, 0).await?,
+                        log => log?,
+                    };
+                    print(&reader, (run, &name), (log, true), &mut lines).await?;
                     lines.end();
                     note_end(&reader, run, &name).await;
                     Ok(())
@@ -152,15 +158,13 @@ impl Sink for Lines {
     }
 }
 
-/// Prints a node's log.
+/// Prints a node's log from its begin, and what is added to it if it is followed.
 async fn print(
     reader: &Reader,
-    run: RunNumber,
-    node: &str,
-    follow: bool,
+    (run, node): (RunNumber, &str),
+    (mut log, follow): (Log, bool),
     sink: &mut impl Sink,
 ) -> Result<(), Failure> {
-    let mut log = reader.log(run, node, follow, 0).await?;
     let mut read = 0;
     loop {
         match log.next().await {
