@@ -116,21 +116,22 @@ impl Esp {
         Ok(complete)
     }
 
-    /// Our entries: those that are complete, and the others.
+    /// Our entries that can be read: those that are complete, and the others.
     fn all_entries(&self) -> io::Result<(Vec<EntryName>, Vec<EntryName>)> {
         let (mut complete, mut others) = (Vec::new(), Vec::new());
         let names = list(&self.root.join(ENTRIES))?;
         for name in names.iter().filter_map(|name| EntryName::parse(name)).take(MAX_BOOT_ENTRIES) {
-            if self.read_entry(name).is_ok_and(|text| entry::is_complete(&text)) {
-                complete.push(name);
-            } else {
-                others.push(name);
+            match self.read_entry(name) {
+                Ok(text) if entry::is_complete(&text) => complete.push(name),
+                Ok(_) => others.push(name),
+                // It may be readable the next time: no reason to remove it.
+                Err(error) => tracing::warn!(entry = %name, %error, "the boot entry cannot be read"),
             }
         }
         Ok((complete, others))
     }
 
-    /// Removes what [`Self::entries`] leaves out.
+    /// Removes our entries that are not complete.
     ///
     /// # Errors
     /// Those of the file system.
@@ -360,9 +361,11 @@ mod tests {
         // As FAT shows a new name after a power cut.
         let empty = EntryName::good(tried.number);
         fs::write(esp.entry(empty), b"").unwrap();
+        let unreadable = EntryName::good(DeploymentNumber(9));
+        fs::create_dir(esp.entry(unreadable)).unwrap();
         assert_eq!(esp.entries().unwrap(), vec![tried, good]);
         esp.remove_incomplete_entries().unwrap();
-        assert!(!esp.entry(empty).exists());
+        assert!(!esp.entry(empty).exists() && esp.entry(unreadable).exists());
         esp.rename_entry(tried, tried.bad()).unwrap();
         assert_eq!(esp.entries().unwrap(), vec![good, tried.bad()]);
         esp.remove_entry(good).unwrap();

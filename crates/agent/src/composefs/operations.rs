@@ -215,11 +215,13 @@ impl Composefs {
         let good = EntryName::good(booted);
         let mut found = entries(&esp)?;
         found.retain(|entry| entry.number == booted);
-        for entry in found.iter().filter(|entry| **entry != good) {
-            // Both names are there if a power cut came before the old one was removed.
-            let done =
-                if found.contains(&good) { esp.remove_entry(*entry) } else { esp.rename_entry(*entry, good) };
-            done.map_err(UpdateError::io(format!("bless the boot entry {entry}")))?;
+        let fault = |entry| UpdateError::io(format!("bless the boot entry {entry}"));
+        // A good one comes first. A second name is left if a power cut came before it could be removed.
+        if let Some((first, others)) = found.split_first() {
+            esp.rename_entry(*first, good).map_err(fault(first))?;
+            for other in others {
+                esp.remove_entry(*other).map_err(fault(other))?;
+            }
         }
         if let Some(path) = &self.blessed {
             let made = std::fs::create_dir_all("/run/edgewright").and_then(|()| std::fs::write(path, ""));
