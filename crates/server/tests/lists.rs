@@ -101,6 +101,19 @@ async fn page(world: &World, path: &str) -> (usize, usize, Option<String>) {
     (rows.len(), STATEMENTS.load(Ordering::Relaxed) - before, next)
 }
 
+/// The rows of a page and the number of statements that it takes: the fewest of several requests, because the
+/// server's own periodic work may add some to any of them.
+async fn cost(world: &World, path: &str) -> (usize, usize, Option<String>) {
+    let mut least = page(world, path).await;
+    for _ in 0..4 {
+        let again = page(world, path).await;
+        if again.1 < least.1 {
+            least = again;
+        }
+    }
+    least
+}
+
 #[tokio::test]
 async fn five_thousand_variants_are_listed_in_pages_without_a_query_per_row() {
     tracing::subscriber::set_global_default(Statements).unwrap();
@@ -119,8 +132,8 @@ async fn five_thousand_variants_are_listed_in_pages_without_a_query_per_row() {
     assert!(images.is_sorted_by(|one, other| one.variant < other.variant));
 
     for path in ["/api/v1/images", "/api/v1/runs", "/api/v1/sites", "/api/v1/releases", "/api/v1/channels"] {
-        let (few, small, _) = page(&world, &format!("{path}?limit=1")).await;
-        let (many, large, next) = page(&world, &format!("{path}?limit=1000")).await;
+        let (few, small, _) = cost(&world, &format!("{path}?limit=1")).await;
+        let (many, large, next) = cost(&world, &format!("{path}?limit=1000")).await;
         assert!(small > 0 && few <= 1 && many <= 1000, "{path}: {few} and {many} rows in {small} queries");
         assert_eq!(small, large, "{path}: {few} rows take {small} queries, {many} take {large}");
         let (default, _, _) = page(&world, path).await;
