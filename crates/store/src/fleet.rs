@@ -171,12 +171,8 @@ fn device(row: &SqliteRow) -> Result<FleetDevice, StoreError> {
 impl Store {
     /// The devices of a source by id, in every state.
     pub async fn fleet(&self, source: SourceId) -> Result<Vec<FleetDevice>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM fleet_devices WHERE source_id = ? ORDER BY id")
-            .bind(source.0)
-            .fetch_all(&self.readers)
-            .await
-            .doing("list devices")?;
-        rows.iter().map(device).collect()
+        let query = sqlx::query("SELECT * FROM fleet_devices WHERE source_id = ? ORDER BY id");
+        row::all(query.bind(source.0).fetch(&self.readers), "list devices", device).await
     }
 
     /// Changes when what offers are made from changes: sources, what they declare, what channels hold.

@@ -236,19 +236,15 @@ impl Store {
 
     /// All credentials of devices.
     pub async fn device_credentials(&self) -> Result<Vec<CredentialRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM device_credentials")
-            .fetch_all(&self.readers)
-            .await
-            .doing("list credentials of devices")?;
-        rows.iter()
-            .map(|row| {
-                Ok(CredentialRow {
-                    hash: row::text(row, "hash")?,
-                    device: row::text(row, "device")?,
-                    expires_at: row::maybe(row, "expires_at")?,
-                })
+        let credential = |row: &SqliteRow| {
+            Ok(CredentialRow {
+                hash: row::text(row, "hash")?,
+                device: row::text(row, "device")?,
+                expires_at: row::maybe(row, "expires_at")?,
             })
-            .collect()
+        };
+        let rows = sqlx::query("SELECT * FROM device_credentials").fetch(&self.readers);
+        row::all(rows, "list credentials of devices", credential).await
     }
 
     /// Removes credentials and tokens whose time is over.

@@ -4,6 +4,8 @@ use edgewright_model::Digest;
 use edgewright_model::names::DeviceId;
 use jiff::Timestamp;
 
+use sqlx::sqlite::SqliteRow;
+
 use crate::error::Operation as _;
 use crate::fleet::Image;
 use crate::{Store, StoreError, row};
@@ -92,11 +94,9 @@ impl Store {
 
     /// Images that failed on devices.
     pub async fn failed_images(&self) -> Result<Vec<(DeviceId, Digest)>, StoreError> {
-        let rows = sqlx::query("SELECT DISTINCT device, digest FROM device_evidence WHERE rung = 'failed'")
-            .fetch_all(&self.readers)
-            .await
-            .doing("list images that failed on devices")?;
-        rows.iter().map(|row| Ok((row::text(row, "device")?, row::text(row, "digest")?))).collect()
+        let query = sqlx::query("SELECT DISTINCT device, digest FROM device_evidence WHERE rung = 'failed'");
+        let failed = |row: &SqliteRow| Ok((row::text(row, "device")?, row::text(row, "digest")?));
+        row::all(query.fetch(&self.readers), "list images that failed on devices", failed).await
     }
 
     /// What is known about a device, newest first.

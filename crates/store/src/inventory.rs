@@ -190,14 +190,12 @@ impl Store {
     /// The database cannot be read.
     pub async fn sites(&self, source: SourceId) -> Result<Vec<SiteRow>, StoreError> {
         let mut slots: BTreeMap<SiteId, Vec<SlotRow>> = BTreeMap::new();
-        let rows = sqlx::query("SELECT * FROM slots WHERE source_id = ? ORDER BY site, id")
-            .bind(source.0)
-            .fetch_all(&self.readers)
-            .await
-            .doing("list slots")?;
-        for row in &rows {
+        let rows = sqlx::query("SELECT * FROM slots WHERE source_id = ? ORDER BY site, id").bind(source.0);
+        row::all(rows.fetch(&self.readers), "list slots", |row| {
             slots.entry(row::text(row, "site")?).or_default().push(slot(row)?);
-        }
+            Ok(())
+        })
+        .await?;
         let rows = sqlx::query("SELECT * FROM sites WHERE source_id = ? ORDER BY name, id")
             .bind(source.0)
             .fetch_all(&self.readers)

@@ -80,12 +80,8 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn rollout_members(&self, number: RolloutNumber) -> Result<Vec<MemberRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM rollout_members WHERE rollout = ? ORDER BY member")
-            .bind(number.0)
-            .fetch_all(&self.readers)
-            .await
-            .doing("list the devices of a rollout")?;
-        rows.iter().map(member).collect()
+        let query = sqlx::query("SELECT * FROM rollout_members WHERE rollout = ? ORDER BY member");
+        row::all(query.bind(number.0).fetch(&self.readers), "list the devices of a rollout", member).await
     }
 
     /// The history of a rollout, in order.
@@ -93,12 +89,8 @@ impl Store {
     /// # Errors
     /// The database cannot be read.
     pub async fn rollout_events(&self, number: RolloutNumber) -> Result<Vec<EventRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM rollout_events WHERE rollout = ? ORDER BY number")
-            .bind(number.0)
-            .fetch_all(&self.readers)
-            .await
-            .doing("read the history of a rollout")?;
-        rows.iter().map(event).collect()
+        let query = sqlx::query("SELECT * FROM rollout_events WHERE rollout = ? ORDER BY number");
+        row::all(query.bind(number.0).fetch(&self.readers), "read the history of a rollout", event).await
     }
 
     /// How long the slowest confirmation of each device of a source took so far.

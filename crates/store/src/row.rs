@@ -3,12 +3,24 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::StoreError;
+use crate::error::Operation as _;
+
+/// The values of many rows, each converted as it comes: rows take several times the memory of their values.
+pub(crate) async fn all<T>(
+    rows: BoxStream<'_, Result<SqliteRow, sqlx::Error>>,
+    operation: &'static str,
+    mut convert: impl FnMut(&SqliteRow) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    rows.map(|row| convert(&row.doing(operation)?)).try_collect().await
+}
 
 fn corrupt(column: &'static str, error: &impl Display) -> StoreError {
     StoreError::Corrupt { column, message: error.to_string() }

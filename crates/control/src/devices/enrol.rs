@@ -79,7 +79,7 @@ impl Devices {
         let (rule, whereabouts) = {
             let memory = self.read();
             let (source, site) = place(&memory, request)?;
-            let device = request.slot.as_ref().and_then(|slot| in_slot(&memory, source, &site, slot));
+            let device = request.slot.as_ref().and_then(|slot| memory.in_slot(source, &site, slot).cloned());
             if let (Some(device), Some(slot), false) = (&device, &request.slot, request.replace) {
                 return Err(ControlError::SlotTaken { slot: slot.clone(), device: device.clone() });
             }
@@ -240,14 +240,13 @@ fn place(memory: &Memory, request: &TokenRequest) -> Result<(SourceId, SiteId), 
         if request.source.is_some() && facts.name != request.source {
             continue;
         }
-        for ((site, slot), declared) in &facts.slots {
-            let is_site = request
-                .site
-                .as_ref()
-                .is_none_or(|name| site.as_str() == name || declared.site_name.as_str() == name);
-            let is_slot = request.slot.as_ref().is_none_or(|name| name == slot);
-            if declared.is_declared && is_site && is_slot {
-                found.insert((*source, site.clone()));
+        for (id, site) in &facts.sites {
+            let wanted = request.site.as_ref();
+            let is_site = wanted.is_none_or(|name| id.as_str() == name || site.name.as_str() == name);
+            let mut slots = site.slots.iter().filter(|(_, facts)| facts.is_declared);
+            let is_slot = |slot| request.slot.as_ref().is_none_or(|name| name == slot);
+            if is_site && slots.any(|(slot, _)| is_slot(slot)) {
+                found.insert((*source, id.clone()));
             }
         }
     }
@@ -262,12 +261,6 @@ fn place(memory: &Memory, request: &TokenRequest) -> Result<(SourceId, SiteId), 
         (Some(_), Some(_)) => Err(ControlError::ManySlots { slot: what }),
         (None, _) => Err(ControlError::NoSlot { slot: what }),
     }
-}
-
-fn in_slot(memory: &Memory, source: SourceId, site: &SiteId, slot: &SlotId) -> Option<DeviceId> {
-    let rows = memory.devices.values().map(|member| &member.row);
-    let mut rows = rows.filter(|row| row.source == source && row.site == *site && row.slot == *slot);
-    rows.find(|row| row.state.is_in_slot()).map(|row| row.id.clone())
 }
 
 /// The slot that a device gets by a token: the one that both name, or the first free one that matches.
@@ -285,19 +278,14 @@ fn free_slot(
     }
     let wanted = rule.slot.as_ref().or(request.slot.as_ref());
     let source = memory.sources.get(&rule.source).ok_or_else(|| denied("its source is not followed"))?;
-    let mut slots: Vec<&SlotId> = source
-        .slots
-        .iter()
-        .filter(|((site, slot), facts)| {
-            let has_labels = rule.labels.iter().all(|(key, value)| facts.labels.get(key) == Some(value));
-            *site == rule.site
-                && facts.is_declared
-                && has_labels
-                && wanted.is_none_or(|wanted| wanted == slot)
-                && in_slot(memory, rule.source, site, slot).is_none_or(|id| rule.replaces == Some(id))
-        })
-        .map(|((_, slot), _)| slot)
-        .collect();
-    slots.sort();
-    slots.first().map(|slot| (*slot).clone()).ok_or_else(|| denied("no slot that the token is for is free"))
+    let mut slots = source.sites.get(&rule.site).into_iter().flat_map(|site| &site.slots);
+    let found = slots.find(|(slot, facts)| {
+        let has_labels = rule.labels.iter().all(|(key, value)| facts.labels.get(key) == Some(value));
+        let holder = || memory.in_slot(rule.source, &rule.site, slot);
+        facts.is_declared
+            && has_labels
+            && wanted.is_none_or(|wanted| wanted == *slot)
+            && holder().is_none_or(|id| rule.replaces.as_ref() == Some(id))
+    });
+    found.map(|(slot, _)| slot.clone()).ok_or_else(|| denied("no slot that the token is for is free"))
 }

@@ -8,6 +8,7 @@ use edgewright_model::run::ReleaseNumber;
 use edgewright_registry::AccessToken;
 use edgewright_store::channels::only;
 use edgewright_store::fleet::{FleetDevice, Image};
+use edgewright_store::inventory::SlotRow;
 use edgewright_store::sources::{SourceId, SourceRow};
 use edgewright_store::{Store, StoreError};
 use jiff::Timestamp;
@@ -20,6 +21,8 @@ use super::port::RolloutPort;
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) devices: HashMap<DeviceId, Member>,
+    /// The devices of each site, in every state.
+    at_sites: HashMap<(SourceId, SiteId), BTreeSet<DeviceId>>,
     pub(super) credentials: HashMap<AccessToken, Credential>,
     pub(super) sources: BTreeMap<SourceId, SourceFacts>,
     /// What they were read at.
@@ -45,7 +48,7 @@ pub(super) struct Member {
 #[derive(Debug, Default)]
 pub(super) struct SourceFacts {
     pub(super) name: Option<SourceName>,
-    pub(super) slots: HashMap<(SiteId, SlotId), SlotFacts>,
+    pub(super) sites: BTreeMap<SiteId, SiteFacts>,
     completed: BTreeMap<ChannelName, ReleaseNumber>,
     /// The only channel: that of slots that name none.
     only: Option<ChannelName>,
@@ -54,10 +57,16 @@ pub(super) struct SourceFacts {
     below_floor: BTreeSet<Digest>,
 }
 
+/// What a site declares.
+#[derive(Debug)]
+pub(super) struct SiteFacts {
+    pub(super) name: SiteName,
+    pub(super) slots: BTreeMap<SlotId, SlotFacts>,
+}
+
 /// What a slot declares.
 #[derive(Debug, Clone)]
 pub(super) struct SlotFacts {
-    pub(super) site_name: SiteName,
     pub(super) variant: Option<VariantName>,
     pub(super) channel: Option<ChannelName>,
     /// Whether the default branch declares it now.
@@ -74,16 +83,14 @@ impl SourceFacts {
     ) -> Result<Self, StoreError> {
         let mut facts = Self { name: Some(source.name.clone()), ..Self::default() };
         for site in store.sites(source.id).await? {
-            for slot in &site.slots {
-                let slot_facts = SlotFacts {
-                    site_name: site.name.clone(),
-                    variant: slot.variant.clone(),
-                    channel: slot.channel.clone(),
-                    is_declared: slot.removed_at.is_none() && site.removed_at.is_none(),
-                    labels: slot.labels_at(&site),
-                };
-                facts.slots.insert((site.id.clone(), slot.id.clone()), slot_facts);
-            }
+            let slot_facts = |slot: &SlotRow| SlotFacts {
+                variant: slot.variant.clone(),
+                channel: slot.channel.clone(),
+                is_declared: slot.removed_at.is_none() && site.removed_at.is_none(),
+                labels: slot.labels_at(&site),
+            };
+            let slots = site.slots.iter().map(|slot| (slot.id.clone(), slot_facts(slot))).collect();
+            facts.sites.insert(site.id, SiteFacts { name: site.name, slots });
         }
         let (mut wanted, mut floor) = (pins.clone(), ReleaseNumber(0));
         let channels = store.channels(source.id).await?;
@@ -107,6 +114,11 @@ impl SourceFacts {
         Ok(facts)
     }
 
+    /// What the slot of a device declares, or declared last.
+    pub(super) fn slot(&self, row: &FleetDevice) -> Option<&SlotFacts> {
+        self.sites.get(&row.site)?.slots.get(&row.slot)
+    }
+
     /// The channel that a slot follows.
     pub(super) fn channel<'a>(&'a self, slot: &'a SlotFacts) -> Option<&'a ChannelName> {
         slot.channel.as_ref().or(self.only.as_ref())
@@ -118,11 +130,34 @@ impl SourceFacts {
 }
 
 impl Memory {
+    /// Takes a device's row over.
+    pub(super) fn put(&mut self, row: FleetDevice) {
+        let place = |row: &FleetDevice| (row.source, row.site.clone());
+        if let Some(member) = self.devices.get_mut(&row.id) {
+            if place(&member.row) != place(&row) {
+                if let Some(there) = self.at_sites.get_mut(&place(&member.row)) {
+                    there.remove(&row.id);
+                }
+                self.at_sites.entry(place(&row)).or_default().insert(row.id.clone());
+            }
+            member.row = row;
+            return;
+        }
+        self.at_sites.entry(place(&row)).or_default().insert(row.id.clone());
+        self.devices.insert(row.id.clone(), Member { row, failed: BTreeSet::new() });
+    }
+
+    /// The device that has a slot for itself.
+    pub(super) fn in_slot(&self, source: SourceId, site: &SiteId, slot: &SlotId) -> Option<&DeviceId> {
+        let there = self.at_sites.get(&(source, site.clone()))?.iter();
+        let mut rows = there.filter_map(|id| self.devices.get(id)).map(|member| &member.row);
+        rows.find(|row| row.slot == *slot && row.state.is_in_slot()).map(|row| &row.id)
+    }
+
     /// The names of a source and of one of its sites.
     pub(super) fn whereabouts(&self, source: SourceId, site: &SiteId) -> Whereabouts {
         let Some(facts) = self.sources.get(&source) else { return Whereabouts::default() };
-        let declared = facts.slots.iter().find(|((id, _), _)| id == site);
-        Whereabouts { source: facts.name.clone(), site: declared.map(|(_, slot)| slot.site_name.clone()) }
+        Whereabouts { source: facts.name.clone(), site: facts.sites.get(site).map(|site| site.name.clone()) }
     }
 
     /// The holder of a credential that is valid now.
@@ -137,7 +172,7 @@ impl Memory {
         let member = self.devices.get(id)?;
         let row = &member.row;
         let source = self.sources.get(&row.source);
-        let slot = source.and_then(|source| source.slots.get(&(row.site.clone(), row.slot.clone())));
+        let slot = source.and_then(|source| source.slot(row));
         // The slot of an orphan is not declared any more: the device keeps what it has.
         let slot = slot.filter(|slot| slot.is_declared);
         let variant = slot.and_then(|slot| slot.variant.as_ref());
@@ -166,7 +201,7 @@ impl Memory {
     /// Whether the slot of a device is no longer declared.
     pub(super) fn is_orphan(&self, row: &FleetDevice) -> bool {
         let source = self.sources.get(&row.source);
-        let slot = source.and_then(|source| source.slots.get(&(row.site.clone(), row.slot.clone())));
+        let slot = source.and_then(|source| source.slot(row));
         !slot.is_some_and(|slot| slot.is_declared)
     }
 }
@@ -180,15 +215,15 @@ mod tests {
     #[test]
     fn grants_for_a_source_and_a_site_cover_its_devices() {
         let slot = SlotFacts {
-            site_name: "plant-a".parse().unwrap(),
             variant: None,
             channel: Some("stable".parse().unwrap()),
             is_declared: true,
             labels: BTreeMap::new(),
         };
         let site: SiteId = "s-a".parse().unwrap();
-        let slots = [((site.clone(), "press-1".parse().unwrap()), slot)].into();
-        let facts = SourceFacts { name: Some("plants".parse().unwrap()), slots, ..SourceFacts::default() };
+        let slots = [("press-1".parse().unwrap(), slot)].into();
+        let sites = [(site.clone(), SiteFacts { name: "plant-a".parse().unwrap(), slots })].into();
+        let facts = SourceFacts { name: Some("plants".parse().unwrap()), sites, ..SourceFacts::default() };
         let memory = Memory { sources: [(SourceId(1), facts)].into(), ..Memory::default() };
         let here = memory.whereabouts(SourceId(1), &site);
         let elsewhere = memory.whereabouts(SourceId(1), &"s-b".parse().unwrap());

@@ -21,7 +21,6 @@ mod reconcile;
 mod resolver;
 mod show;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use edgewright_model::names::{DeviceId, SiteName, SourceName};
@@ -37,7 +36,7 @@ use crate::reconcile::Wake;
 pub use change::Change;
 pub use clones::Sighting;
 pub use enrol::{EnrolmentRequest, Exchange, TokenRequest};
-use memory::{Credential, Member, Memory, SourceFacts};
+use memory::{Credential, Memory, SourceFacts};
 use notes::Notes;
 pub use port::{Evidence, RolloutAnswer, RolloutPort};
 pub use reconcile::DeviceEvent;
@@ -95,27 +94,27 @@ impl Devices {
     /// The database cannot be read; what is in memory stays.
     pub async fn reload(&self) -> Result<(), ControlError> {
         let store = &self.0.store;
-        let mut devices = std::collections::HashMap::new();
+        let mut read = Memory::default();
         for source in store.sources().await? {
             for row in store.fleet(source.id).await? {
-                devices.insert(row.id.clone(), Member { row, failed: BTreeSet::new() });
+                read.put(row);
             }
         }
         for (device, digest) in store.failed_images().await? {
-            if let Some(member) = devices.get_mut(&device) {
+            if let Some(member) = read.devices.get_mut(&device) {
                 member.failed.insert(digest);
             }
         }
         let rows = store.device_credentials().await?;
         let credential = |device, expires_at| Credential { device, expires_at };
-        let credentials = rows
+        read.credentials = rows
             .into_iter()
             .map(|row| (AccessToken::of_hash(row.hash), credential(row.device, row.expires_at)))
             .collect();
         {
             let mut memory = self.write();
-            memory.devices = devices;
-            memory.credentials = credentials;
+            let before = std::mem::replace(&mut *memory, read);
+            (memory.sources, memory.stamp) = (before.sources, before.stamp);
         }
         self.refresh().await
     }
@@ -204,14 +203,9 @@ impl Devices {
         if !row.state.is_in_slot() {
             memory.credentials.retain(|_, credential| credential.device != *device);
         }
-        if let Some(member) = memory.devices.get_mut(device) {
-            // What was noted since is newer than the row.
-            let seen_at = member.row.seen_at.max(row.seen_at);
-            member.row = FleetDevice { seen_at, ..row.clone() };
-        } else {
-            let member = Member { row: row.clone(), failed: BTreeSet::new() };
-            memory.devices.insert(device.clone(), member);
-        }
+        // What was noted since is newer than the row.
+        let noted = memory.devices.get(device).and_then(|member| member.row.seen_at);
+        memory.put(FleetDevice { seen_at: row.seen_at.max(noted), ..row.clone() });
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Memory> {
