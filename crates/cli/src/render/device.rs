@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use edgewright_api::{DeviceIdentity, DeviceState, DeviceSummary, DeviceView, EnrolmentView};
 use edgewright_model::Digest;
+use edgewright_model::names::SiteName;
 use jiff::Timestamp;
 
 use super::style::{BOLD, DIM, RED, YELLOW, paint, plain};
@@ -16,7 +17,7 @@ pub(crate) fn devices(devices: &[DeviceSummary], now: Timestamp) -> String {
     for device in devices {
         table.row([
             paint(BOLD, &device.id),
-            format!("{}/{}", device.site, device.slot),
+            format!("{}/{}", site(device), device.slot),
             device.variant.as_ref().map(ToString::to_string).unwrap_or_default(),
             device.channel.as_ref().map(ToString::to_string).unwrap_or_default(),
             state(device.state),
@@ -26,6 +27,11 @@ pub(crate) fn devices(devices: &[DeviceSummary], now: Timestamp) -> String {
         ]);
     }
     table.text("no devices yet: `edgewright device enrol SLOT` makes a token for one")
+}
+
+/// The name of a device's site; its id if it was never declared.
+fn site(device: &DeviceSummary) -> &str {
+    device.site_name.as_ref().map_or(device.site.as_str(), SiteName::as_str)
 }
 
 /// One device with what is known about it.

@@ -108,6 +108,7 @@ impl Devices {
             // The pinned release may be one that nothing else holds.
             self.refresh().await?;
         }
+        self.0.rollouts.device_changed();
         tracing::info!(device.id = %device, operation = operation.name(), "device changed");
         Ok(row)
     }

@@ -209,8 +209,45 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use edgewright_model::role::{Grant, Permission};
+    use edgewright_store::fleet::DeviceState;
 
     use super::*;
+
+    #[test]
+    fn a_slot_is_held_by_the_device_that_was_put_there_last() {
+        let [site, slot, other]: [String; 3] = ["s-a", "press-1", "press-2"].map(str::to_owned);
+        let (site, slot): (SiteId, SlotId) = (site.parse().unwrap(), slot.parse().unwrap());
+        let row = |id: &str, source, state| FleetDevice {
+            id: id.parse().unwrap(),
+            source: SourceId(source),
+            site: site.clone(),
+            slot: slot.clone(),
+            state,
+            pin: None,
+            serial: None,
+            enrolled_at: Timestamp::UNIX_EPOCH,
+            seen_at: None,
+            delivered: None,
+            confirmed: None,
+            is_unsure: false,
+            clone: None,
+        };
+        let mut memory = Memory::default();
+        let holder =
+            |memory: &Memory, source| memory.in_slot(SourceId(source), &site, &slot).map(ToString::to_string);
+        memory.put(row("one", 1, DeviceState::Active));
+        assert_eq!(memory.in_slot(SourceId(1), &site, &other.parse().unwrap()), None);
+        assert_eq!(memory.in_slot(SourceId(1), &"s-b".parse().unwrap(), &slot), None);
+        assert_eq!([1, 2].map(|source| holder(&memory, source)), [Some("one".to_owned()), None]);
+        // Replaced.
+        memory.put(row("one", 1, DeviceState::Retired { reason: String::new() }));
+        assert_eq!(holder(&memory, 1), None);
+        memory.put(row("two", 1, DeviceState::Waiting));
+        assert_eq!(holder(&memory, 1).as_deref(), Some("two"));
+        // Its source was adopted by another row.
+        memory.put(row("two", 2, DeviceState::Waiting));
+        assert_eq!([1, 2].map(|source| holder(&memory, source)), [None, Some("two".to_owned())]);
+    }
 
     #[test]
     fn grants_for_a_source_and_a_site_cover_its_devices() {

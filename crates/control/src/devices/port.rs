@@ -60,4 +60,7 @@ pub trait RolloutPort: fmt::Debug + Send + Sync + 'static {
 
     /// Whether no device of a source is to be answered with this digest any more.
     fn is_quarantined(&self, source: SourceId, digest: &Digest) -> bool;
+
+    /// A person changed a device: whether it takes releases may have changed with it.
+    fn device_changed(&self);
 }

@@ -37,4 +37,8 @@ impl RolloutPort for Rollouts {
     fn is_quarantined(&self, source: SourceId, digest: &Digest) -> bool {
         self.is_quarantined(source, digest)
     }
+
+    fn device_changed(&self) {
+        self.wake().wake("a device changed");
+    }
 }
