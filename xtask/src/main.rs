@@ -60,6 +60,7 @@ Commands:
                 update a device in a virtual machine, and cut its power at N points (3): about 6 minutes, and a minute or
                 two for each point
   e2e lanes     update a device by the lanes of runs: upgrade, rollback, downgrade, switch: about 25 minutes
+  e2e rollout   a virtual machine takes rollouts, and is rolled back: about 15 minutes
   e2e stick     install a virtual machine from a USB stick, and start it: about 7 minutes
   e2e cluster [SCENARIO…]
                 jobs on a real Kubernetes with Tekton, and what goes wrong there: about 4 minutes; --list: all scenarios
@@ -98,6 +99,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["e2e", "device", options @ ..] => e2e::device(options),
         ["e2e", "cuts", options @ ..] => e2e::cuts(options),
         ["e2e", "lanes"] => e2e::lanes(),
+        ["e2e", "rollout"] => e2e::rollout(),
         ["e2e", "stick"] => e2e::stick(),
         ["e2e", "cluster", options @ ..] => e2e::cluster::run(options),
         ["cluster", arguments @ ..] => cluster::run(arguments),

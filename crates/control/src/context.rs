@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use edgewright_model::names::DeviceId;
+use edgewright_model::names::{DeviceId, SourceName};
 use edgewright_model::principal::Principal;
 use edgewright_model::role::Scope;
 use edgewright_store::audit::NewAuditEntry;
@@ -73,6 +73,18 @@ impl OperationContext {
             }
         }
         decision
+    }
+
+    /// Whether the operation is permitted on what is in several sources: in each of them. On what is in none,
+    /// it needs a role without a scope.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(crate) fn permit_in(&self, operation: Operation, sources: &[SourceName]) -> Result<(), NotPermitted> {
+        if sources.is_empty() {
+            return self.permit(operation, None);
+        }
+        sources.iter().try_for_each(|source| self.permit(operation, Some(source)))
     }
 
     /// Whether the operation is permitted on this device: a device may do it on itself alone.

@@ -141,12 +141,15 @@ impl Posting {
     /// Takes a verdict in the lane `external`. A run that waits for it resumes within seconds.
     ///
     /// # Errors
-    /// The digest is not known, or it is not clear for which checks the verdict counts.
+    /// The principal may not; the digest is not known, or it is not clear for which checks the verdict
+    /// counts.
     pub(crate) async fn post(
         &self,
         context: &OperationContext,
         post: VerdictPost,
     ) -> Result<PostedVerdict, PostError> {
+        let sources = self.store.sources_with(&post.digest).await?;
+        context.permit_in(Operation::PostVerdict, &sources).map_err(ControlError::from)?;
         let Place { runs, check_set, awaited_by } = self.place(&post).await?;
         let run = runs.first().ok_or_else(|| PostError::NoBuild { digest: post.digest.clone() })?.0;
         if self.store.check_set(&check_set).await?.is_none() {

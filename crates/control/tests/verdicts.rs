@@ -11,10 +11,13 @@ mod common;
 use std::time::Duration;
 
 use common::{OPERATOR, World};
+use edgewright_control::ControlError;
+use edgewright_control::context::OperationContext;
 use edgewright_control::posting::{PostError, PostedVerdict, VerdictPost};
 use edgewright_job::Behaviour;
 use edgewright_model::Digest;
 use edgewright_model::outcome::FailureKind;
+use edgewright_model::principal::Principal;
 use edgewright_model::run::{NodeState, RunNumber, RunState};
 use edgewright_model::spec::Lane;
 use edgewright_model::verdict::{LaneResult, Note, VerdictOrigin};
@@ -274,6 +277,40 @@ async fn a_node_waits_for_an_external_verdict_over_a_restart() {
     world.commit("words").await;
     let (run, state) = world.run().await;
     assert_eq!(state, RunState::Failed, "run {run}");
+}
+
+#[tokio::test]
+async fn verdicts_and_rebuilds_of_a_digest_need_a_role_in_its_source() {
+    let world = World::new().await;
+    let (run, _) = world.run().await;
+    let digest = node(&world, run, "gateway/plant-a").await.digest.unwrap();
+    let source = &world.store.sources().await.unwrap()[0].name;
+    for (grant, permitted) in [
+        ("operator", true),
+        (&*format!("operator:source={source}"), true),
+        ("operator:source=tools", false),
+        (&*format!("operator:source={source},site=plant-a"), false),
+        ("approver", false),
+    ] {
+        let grants = [grant.parse().unwrap()].into();
+        let anna = Principal::User { name: "anna".into(), grants };
+        let anna = OperationContext::of_request(anna, None);
+        let rebuilt = world.control.queue_rebuild(&anna, &digest).await;
+        assert_eq!(rebuilt.is_ok(), permitted, "{grant}: {rebuilt:?}");
+        let exported = world.control.export(&anna, &digest, false).await;
+        // The executor of tests has no objects.
+        assert_eq!(
+            !matches!(exported, Err(ControlError::NotPermitted(_))),
+            permitted,
+            "{grant}: {exported:?}"
+        );
+        let posted = world.control.post_verdict(&anna, post(&digest, true)).await;
+        let is_denied = matches!(posted, Err(PostError::Control(ControlError::NotPermitted(_))));
+        assert_eq!(!is_denied, permitted, "{grant}: {posted:?}");
+        // Of a digest in no source, only a role without a scope may ask.
+        let unknown = world.control.queue_rebuild(&anna, &Digest::of("no build")).await.unwrap_err();
+        assert_eq!(matches!(unknown, ControlError::NotBuilt), grant == "operator", "{grant}: {unknown}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use edgewright_model::Digest;
 use edgewright_model::names::{CommitId, ImageName, SourceName};
 use edgewright_model::order::TrustDomain;
 use edgewright_model::run::{RunNumber, RunState, Trigger};
@@ -225,6 +226,23 @@ impl Store {
             })
         })
         .await
+    }
+}
+
+impl Store {
+    /// The names of the sources whose runs have a digest: a platform manifest's, or of an index.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn sources_with(&self, digest: &Digest) -> Result<Vec<SourceName>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT s.name FROM run_nodes n JOIN runs r ON r.number = n.run
+             JOIN sources s ON s.id = r.source_id WHERE n.digest = ?1 OR n.digest IN
+             (SELECT m.value FROM indexes i, json_each(i.manifests) m WHERE i.digest = ?1) ORDER BY s.name",
+        );
+        let rows = rows.bind(digest.to_string()).fetch_all(&self.readers).await;
+        let rows = rows.doing("find the sources of a digest")?;
+        rows.iter().map(|row| row::text(row, "name")).collect()
     }
 }
 

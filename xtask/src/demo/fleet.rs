@@ -1,16 +1,15 @@
 //! The demo's fleet: ten devices, which are skopeo, and a release that fails on them.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
+use super::puller::Puller;
 use super::server::text;
 use super::story::say;
 use super::{Demo, RUN_LIMIT, ensure_state};
-use crate::command::Run;
 
 const DEVICES: usize = 10;
 /// How many of them get a release first.
@@ -30,14 +29,6 @@ rollouts:
 const LIMIT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
-/// A device.
-struct Device {
-    /// `ID:CREDENTIAL`.
-    credentials: String,
-    /// Its last answer.
-    manifest: PathBuf,
-}
-
 impl Demo<'_> {
     /// Ends with a rollout that the gate stopped.
     pub(super) fn a_fleet(&mut self) -> anyhow::Result<()> {
@@ -51,12 +42,12 @@ impl Demo<'_> {
 
         self.story
             .step("The devices enrol; each asks for device/self:current, and reports that it is healthy");
-        let devices: Vec<Device> =
-            (1..=DEVICES).map(|number| self.enrol(number)).collect::<Result<_, _>>()?;
-        let old = self.digest(&devices[0])?;
+        let enrol = |number| Puller::enrol(&self.server, self.place, &format!("plant-c/cell-{number}"));
+        let devices: Vec<Puller> = (1..=DEVICES).map(enrol).collect::<Result<_, _>>()?;
+        let old = devices[0].digest()?;
         for device in &devices {
-            ensure!(self.digest(device)? == old, "all devices should have the image {old}");
-            self.report(device, "healthy", &old)?;
+            ensure!(device.digest()? == old, "all devices should have the image {old}");
+            device.report("healthy", &old)?;
         }
         say(&self.server.cli(&["devices"]).answer()?);
 
@@ -68,10 +59,10 @@ impl Demo<'_> {
         ensure_state(&self.server, &run, "passed")?;
         let canaries = self.canaries(&devices, &old)?;
         for (device, new) in canaries.iter().take(FAILURES) {
-            self.report(device, "failed", new)?;
+            device.report("failed", new)?;
         }
         self.wait_for_the_stop()?;
-        let with_new = self.offered(&devices, &old)?;
+        let with_new = offered(&devices, &old)?;
         ensure!(with_new.len() < canaries.len(), "devices that failed should have their image back");
         say(&self.server.cli(&["rollout", "show", "stable"]).answer()?);
         say("No further device is offered the release; those that failed are answered with what they had.");
@@ -94,51 +85,10 @@ impl Demo<'_> {
         write("edgewright.yaml", &(root + POLICY))
     }
 
-    /// Enrols the device of a slot, as the operator, whose token only the server's user may read.
-    fn enrol(&self, number: usize) -> anyhow::Result<Device> {
-        let slot = format!("plant-c/cell-{number}");
-        let command = Run::as_root(&self.place.program)?
-            .args(["device", "enrol", &slot, "--json", "--server", &self.server.url(), "--token-file"])
-            .arg(self.place.data.join("operator-token"))
-            .arg("--out")
-            .arg(self.place.root.join(format!("devices/cell-{number}")));
-        let identity: Value = serde_json::from_str(&command.output()?)?;
-        let (id, credential) = (text(&identity["device"]), text(&identity["credential"]));
-        ensure!(!id.is_empty() && !credential.is_empty(), "no identity: {identity}");
-        let manifest = self.place.root.join(format!("cell-{number}.manifest"));
-        Ok(Device { credentials: format!("{id}:{credential}"), manifest })
-    }
-
-    /// A request of a device for a manifest.
-    fn ask(&self, device: &Device, name: &str) -> Run {
-        let reference = format!("docker://{}/device/{name}", self.server.address);
-        let words = ["inspect", "--raw", "--tls-verify=false", "--creds", &device.credentials, &reference];
-        Run::new("skopeo").args(words)
-    }
-
-    /// What a device is answered with now.
-    fn digest(&self, device: &Device) -> anyhow::Result<String> {
-        std::fs::write(&device.manifest, self.ask(device, "self:current").output()?)?;
-        Ok(Run::new("skopeo").arg("manifest-digest").arg(&device.manifest).output()?.trim().to_owned())
-    }
-
-    fn report(&self, device: &Device, what: &str, digest: &str) -> anyhow::Result<()> {
-        self.ask(device, &format!("self/{what}@{digest}")).output().map(drop)
-    }
-
-    /// The devices that are answered with another image than this one, with its digest.
-    fn offered<'d>(&self, devices: &'d [Device], old: &str) -> anyhow::Result<Vec<(&'d Device, String)>> {
-        let answers: Vec<_> = devices
-            .iter()
-            .map(|device| anyhow::Ok((device, self.digest(device)?)))
-            .collect::<Result<_, _>>()?;
-        Ok(answers.into_iter().filter(|(_, digest)| digest != old).collect())
-    }
-
-    fn canaries<'d>(&self, devices: &'d [Device], old: &str) -> anyhow::Result<Vec<(&'d Device, String)>> {
+    fn canaries<'d>(&self, devices: &'d [Puller], old: &str) -> anyhow::Result<Vec<(&'d Puller, String)>> {
         let deadline = Instant::now() + LIMIT;
         loop {
-            let canaries = self.offered(devices, old)?;
+            let canaries = offered(devices, old)?;
             if canaries.len() == CANARIES {
                 self.story.progress(&format!("{CANARIES} of {DEVICES} devices are offered the release"));
                 return Ok(canaries);
@@ -164,4 +114,11 @@ impl Demo<'_> {
             std::thread::sleep(LOOK_AGAIN);
         }
     }
+}
+
+/// The devices that are answered with another image than this one, with its digest.
+fn offered<'d>(devices: &'d [Puller], old: &str) -> anyhow::Result<Vec<(&'d Puller, String)>> {
+    let answers: Vec<_> =
+        devices.iter().map(|device| anyhow::Ok((device, device.digest()?))).collect::<Result<_, _>>()?;
+    Ok(answers.into_iter().filter(|(_, digest)| digest != old).collect())
 }

@@ -6,6 +6,7 @@
 pub(crate) mod cluster;
 mod fleet;
 pub(crate) mod place;
+pub(crate) mod puller;
 pub(crate) mod server;
 pub(crate) mod source;
 pub(crate) mod story;

@@ -67,6 +67,12 @@ impl<'a> Server<'a> {
         Run::new(&self.program).args(words).args(["--server", &self.url()])
     }
 
+    /// A command of the operator, whose token only the server's user may read.
+    pub(crate) fn operator(&self, words: &[&str]) -> anyhow::Result<Run> {
+        let command = Run::as_root(&self.program)?.args(words).args(["--server", &self.url()]);
+        Ok(command.arg("--token-file").arg(self.place.data.join("operator-token")))
+    }
+
     /// Its answer as data.
     pub(crate) fn json(&self, words: &[&str]) -> anyhow::Result<Value> {
         let command = self.cli(words).arg("--json");

@@ -1,6 +1,6 @@
 //! The device as the server sees it: releases, the disk, reports.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::world::World;
 use crate::command::Run;
+use crate::demo::place::Place;
 use crate::demo::server::{Server, text};
 use crate::demo::story::{Story, say};
 use crate::workspace;
@@ -48,7 +49,12 @@ impl<'a> Device<'a> {
         self.server = None;
     }
 
-    fn server(&mut self) -> anyhow::Result<&mut Server<'a>> {
+    /// The folders of the server.
+    pub(super) const fn place(&self) -> &'a Place {
+        &self.world.place
+    }
+
+    pub(super) fn server(&mut self) -> anyhow::Result<&mut Server<'a>> {
         if self.server.is_none() {
             let world = self.world;
             self.server = Some(Server::start(world.place.program.clone(), &world.place, &world.tools)?);
@@ -151,10 +157,8 @@ impl<'a> Device<'a> {
         story: &Story,
     ) -> anyhow::Result<Installed> {
         let world = self.world;
-        let (tools, root) = (world.tools.clone(), &world.place.root);
-        let server = self.server()?;
-        let url = server.address.replace("127.0.0.1", HOST);
-        let config = root.join("agent.toml");
+        let url = self.server()?.address.replace("127.0.0.1", HOST);
+        let config = world.place.root.join("agent.toml");
         std::fs::write(
             &config,
             format!(
@@ -163,23 +167,59 @@ impl<'a> Device<'a> {
             ),
         )?;
         let token = world.place.data.join("report-token");
-        let address = server.url();
+        let image = format!("{url}/e2e/device:stable");
+        let words = ["device", "--hostname", NAME, "--follow", &image];
+        let files = [("report-token", token)];
+        self.disk((format, output), story, |run| of_device(run.args(words), &config, &files))
+    }
+
+    /// Makes the disk of a device that was enrolled, with the files of its identity.
+    pub(super) fn install_slot(
+        &mut self,
+        slot: &str,
+        identity: &Path,
+        output: &Path,
+        story: &Story,
+    ) -> anyhow::Result<Installed> {
+        let local = self.server()?.address.clone();
+        let url = local.replace("127.0.0.1", HOST);
+        // The machine reaches the server by another address than we do.
+        for name in ["agent.toml", "auth.json"] {
+            let path = identity.join(name);
+            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?;
+            let often = if name == "agent.toml" { "interval = \"10s\"\njitter = \"0\"\n" } else { "" };
+            std::fs::write(&path, often.to_owned() + &text.replace(&local, &url))?;
+        }
+        let image = format!("{url}/device/self:current");
+        let words = ["--slot", slot, "--follow", &image];
+        let (config, auth) = (identity.join("agent.toml"), identity.join("auth.json"));
+        let files = [("device-token", identity.join("device-token"))];
+        self.disk(("raw", output), story, |run| {
+            of_device(run.args(words).arg("--auth-file").arg(auth), &config, &files)
+        })
+    }
+
+    fn disk(
+        &mut self,
+        (format, output): (&str, &Path),
+        story: &Story,
+        of_device: impl FnOnce(Run) -> Run,
+    ) -> anyhow::Result<Installed> {
+        let world = self.world;
+        let address = self.server()?.url();
         // Two tries: a power cut during the first boot of an image is no fault of it.
         // As the server: they share a folder, and its token is readable only for root.
-        let answer = Run::as_root("timeout")?
+        let run = Run::as_root("timeout")?
             .args(["--kill-after=1m", INSTALL_LIMIT])
             .arg(&world.place.program)
-            .args(["disk", "device", "--json", "--size", "4GiB", "--hostname", NAME, "--boot-tries", "2"])
+            .args(["disk", "--json", "--size", "4GiB", "--boot-tries", "2"])
             .args(["--server", &address, "--format", format, "--output"])
             .arg(output)
             .arg("--tools")
-            .arg(&tools)
-            .args(["--follow", &format!("{url}/e2e/device:stable"), "--agent-config"])
-            .arg(&config)
-            .args(["--file", &format!("/etc/edgewright/report-token={}", token.display())])
+            .arg(&world.tools)
             .arg("--data")
-            .arg(&world.place.data)
-            .output_with_progress(&mut |line| story.progress(&step(line)))?;
+            .arg(&world.place.data);
+        let answer = of_device(run).output_with_progress(&mut |line| story.progress(&step(line)))?;
         let document: Value = serde_json::from_str(&answer).context("`edgewright disk --json`")?;
         let value = |key: &str| text(&document[key]).to_owned();
         Ok(Installed { digest: value("digest"), accelerator: value("accelerator") })
@@ -210,6 +250,14 @@ impl<'a> Device<'a> {
             std::thread::sleep(PAUSE);
         }
     }
+}
+
+/// What a device has for itself: the agent's configuration, and files beside it.
+fn of_device(run: Run, config: &Path, files: &[(&str, PathBuf)]) -> Run {
+    let run = run.arg("--agent-config").arg(config);
+    files.iter().fold(run, |run, (name, file)| {
+        run.args(["--file", &format!("/etc/edgewright/{name}={}", file.display())])
+    })
 }
 
 /// The step in a line of `edgewright disk --json`.

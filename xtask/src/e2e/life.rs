@@ -18,7 +18,7 @@ use crate::demo::story::{Story, say};
 /// The first run bootstraps a Debian over the network, and makes an initramfs.
 const FIRST_RUN_LIMIT: Duration = Duration::from_mins(20);
 /// Later runs only add files.
-const RUN_LIMIT: Duration = Duration::from_mins(10);
+pub(super) const RUN_LIMIT: Duration = Duration::from_mins(10);
 
 /// A test, once programs are there.
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 //! ```
 //!
 //! `e2e cuts`: only the update to 2, and power cuts.
+//! `e2e rollout`: a machine among devices that take rollouts.
 //! `e2e lanes`: the same by the lanes `upgrade`, `rollback`, `downgrade` and `switch`, which do it in a run.
 //!
 //! `e2e cluster`: jobs on Kubernetes, in [`cluster`].
@@ -27,6 +28,7 @@ mod life;
 mod machine;
 mod measure;
 mod random;
+mod rollout;
 mod world;
 
 use std::time::{Duration, Instant};
@@ -41,6 +43,7 @@ pub(crate) use lanes::{lane_times, lanes};
 use life::{Life, ensure_verity, remove, shown_on_error};
 use machine::Machine;
 pub(crate) use measure::device_figures;
+pub(crate) use rollout::rollout;
 use world::{Programs, World};
 
 /// A download, and two boots by firmware without a processor's help: 3 minutes on two cores with nothing else

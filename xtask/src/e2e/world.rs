@@ -82,6 +82,13 @@ impl World {
         self.commit(&format!("version {version}"))
     }
 
+    /// Commits a version of the role with a fleet, whose channel has a rollout policy. Gives the commit.
+    pub(super) fn fleet_version(&self, version: u32) -> anyhow::Result<String> {
+        self.lay_out(version)?;
+        copy(&folder().join("fleet"), &self.place.source)?;
+        self.commit(&format!("version {version} for the fleet"))
+    }
+
     /// Commits a version of the role with this in place of `test: none`, and beside it the role `other`.
     /// Gives the commit.
     pub(super) fn tested_version(&self, version: u32, test: &str) -> anyhow::Result<String> {

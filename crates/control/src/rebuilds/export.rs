@@ -45,7 +45,7 @@ impl Rebuilds {
         digest: &Digest,
         with_token: bool,
     ) -> Result<Export, ControlError> {
-        context.permit(Operation::ExportJob, None)?;
+        context.permit_in(Operation::ExportJob, &self.jobs.store.sources_with(digest).await?)?;
         let (mut all, mut pinned) = (Exported::default(), Vec::new());
         for (run, row) in self.jobs.store.nodes_of(digest).await? {
             let reread = self.reread(run).await?;

@@ -28,6 +28,7 @@ impl Rebuilds {
         context: &OperationContext,
         digest: &Digest,
     ) -> Result<RebuildNumber, ControlError> {
+        context.permit_in(Operation::Rebuild, &self.jobs.store.sources_with(digest).await?)?;
         let nodes = self.jobs.store.nodes_of(digest).await?;
         let Some((run, _)) = nodes.first() else { return Err(ControlError::NotBuilt) };
         let row = self.jobs.store.run(*run).await?.ok_or(ControlError::NoRun { run: *run })?;
