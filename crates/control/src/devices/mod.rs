@@ -72,14 +72,15 @@ struct Inner {
     rollouts: Arc<dyn RolloutPort>,
     memory: RwLock<Memory>,
     notes: Notes,
+    turns: enrol::Turns,
     wake: Wake,
 }
 
 impl Devices {
     /// None in memory yet: [`Devices::reload`] reads them.
     pub fn new(store: Store, clock: Clock, rollouts: Arc<dyn RolloutPort>) -> Self {
-        let (memory, notes, wake) = (RwLock::default(), Notes::default(), Wake::default());
-        Self(Arc::new(Inner { store, clock, rollouts, memory, notes, wake }))
+        let (memory, notes, turns) = (RwLock::default(), Notes::default(), enrol::Turns::default());
+        Self(Arc::new(Inner { store, clock, rollouts, memory, notes, turns, wake: Wake::default() }))
     }
 
     /// Where a device is; nothing is known of one that is not enrolled.
