@@ -88,7 +88,8 @@ async fn plants(folder: &Path, slots: usize) -> Repository {
     repository
 }
 
-async fn serve(folder: &Path, repository: &Repository) -> Server {
+/// A server that has released the newest commit of a source.
+pub(crate) async fn serve(folder: &Path, repository: &Repository) -> Server {
     let server = Server::start(&folder.join("data"), &["--source", repository.url()]).await;
     let commit = repository.git(&["rev-parse", "HEAD"]).await;
     server.ended(&commit).await;

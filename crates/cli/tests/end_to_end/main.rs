@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
 #![allow(clippy::print_stderr, reason = "what a failed test did")]
 
+mod agents;
 mod channels;
 mod clients;
 mod commands;
@@ -26,6 +27,7 @@ mod sandboxes;
 #[path = "../schemas/mod.rs"]
 mod schemas;
 mod server;
+mod simulated;
 mod sources;
 mod statics;
 mod systems;
