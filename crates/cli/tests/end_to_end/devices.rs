@@ -80,7 +80,7 @@ pub(crate) async fn released(server: &Server, variant: &str) -> Digest {
 }
 
 /// A source whose site `a` has so many slots.
-async fn plants(folder: &Path, slots: usize) -> Repository {
+pub(crate) async fn plants(folder: &Path, slots: usize) -> Repository {
     let repository = Repository::plants(folder.join("plants"), &["a"]).await;
     let slots: Vec<String> = (0..slots).map(|slot| format!("{{id: press-{slot}, image: hmi}}")).collect();
     repository.write("sites/a/site.yaml", format!("id: s-a\nslots: [{}]\n", slots.join(", ")));

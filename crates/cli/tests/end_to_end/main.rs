@@ -14,6 +14,7 @@ mod commands;
 mod devices;
 mod disks;
 mod documents;
+mod enrolments;
 mod failures;
 mod folders;
 mod hosted;
