@@ -77,10 +77,10 @@ impl<'a> Fleet<'a> {
         let stages = self.stages().await;
         until("the end of the rollout", async || {
             self.check().await;
-            let (rest, staged): (Vec<_>, Vec<_>) =
+            let (last, others): (Vec<_>, Vec<_>) =
                 self.devices.iter().partition(|device| !is_staged(&stages[&device.id]));
-            if rest.iter().any(|device| device.answer() == new) {
-                let early = staged.iter().find(|device| !device.has_confirmed(new));
+            if last.iter().any(|device| device.answer() == new) {
+                let early = others.iter().find(|device| !device.has_confirmed(new));
                 assert!(early.is_none(), "{} of a stage has not ended", early.unwrap().id);
             }
             let shown = json(self.folder, &["rollout", "show", "stable"]).await;

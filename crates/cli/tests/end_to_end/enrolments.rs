@@ -81,6 +81,15 @@ impl Machine {
         Running(command.args(self.arguments()).arg("run").stderr(log).spawn().unwrap())
     }
 
+    /// The files of its identity that only their owner can read.
+    fn private_files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path("etc")).unwrap().map(Result::unwrap);
+        let private = entries.filter(|entry| entry.metadata().unwrap().permissions().mode() & 0o777 == 0o600);
+        let mut names: Vec<_> = private.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     fn id(&self) -> String {
         let text = std::fs::read_to_string(self.path("etc/agent.toml")).unwrap();
         let (_, id) = text.split_once("\ndevice = \"").unwrap();
@@ -110,14 +119,7 @@ async fn the_agent_enrols_and_takes_releases() {
     let enrolled = machine.enrol(&url, &token(folder, &["press-0"]).await, &[]).await.ends(0);
     let id = machine.id();
     assert_eq!(enrolled.out.trim(), format!("enrolled as {id} in slot s-a/press-0"));
-    let mut private = vec![];
-    for entry in std::fs::read_dir(machine.path("etc")).unwrap() {
-        let entry = entry.unwrap();
-        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
-        private.extend((mode == 0o600).then(|| entry.file_name().into_string().unwrap()));
-    }
-    private.sort();
-    assert_eq!(private, ["auth.json", "device-token"]);
+    assert_eq!(machine.private_files(), ["auth.json", "device-token"]);
     let config = std::fs::read_to_string(machine.path("etc/agent.toml")).unwrap();
     std::fs::write(machine.path("etc/agent.toml"), config + HEALTH).unwrap();
 
