@@ -1,5 +1,5 @@
-//! Fifty agents over HTTP, from their enrolment through a good release, a bad one that the gate stops twice, and
-//! its repair.
+//! Fifty agents over HTTP, from their enrolment through a good release, a bad one that the gate stops twice,
+//! and its repair.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -29,8 +29,8 @@ const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
 /// How many sites can have an exchange at the same time, at most.
 const TURNS: usize = 256;
 
-/// Exchanges at a site are made one after the other: a whole site is often switched on at once, and two of its
-/// devices must not choose the same free slot. Sites that share a turn by chance only wait.
+/// Exchanges at a site are made one after the other: a whole site is often switched on at once, and two of
+/// its devices must not choose the same free slot. Sites that share a turn by chance only wait.
 #[derive(Debug)]
 pub(super) struct Turns(Vec<Mutex<()>>);
 
