@@ -3,7 +3,6 @@
 //! The secrets are made by the caller, which has the random bytes; only their hashes get here.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use edgewright_model::Digest;
 use edgewright_model::names::{DeviceId, SiteId, SlotId, SourceName};
@@ -15,7 +14,6 @@ use edgewright_store::fleet_enrol::{EnrolmentRule, EnrolmentToken, NewDevice};
 use edgewright_store::sources::SourceId;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use tokio::sync::Mutex;
 
 use super::Devices;
 use super::memory::{Credential, Memory};
@@ -25,29 +23,6 @@ use crate::context::OperationContext;
 
 /// How long the credential before stays valid after a rotation: a device stores the new one in this time.
 const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
-
-/// How many sites can have an exchange at the same time, at most.
-const TURNS: usize = 256;
-
-/// Exchanges at a site are made one after the other: a whole site is often switched on at once, and two of
-/// its devices must not choose the same free slot. Sites that share a turn by chance only wait.
-#[derive(Debug)]
-pub(super) struct Turns(Vec<Mutex<()>>);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self((0..TURNS).map(|_| Mutex::default()).collect())
-    }
-}
-
-impl Turns {
-    #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash choose one")]
-    fn of(&self, source: SourceId, site: &SiteId) -> &Mutex<()> {
-        let mut hasher = DefaultHasher::new();
-        (source.0, site).hash(&mut hasher);
-        &self.0[hasher.finish() as usize % TURNS]
-    }
-}
 
 /// Which devices a token is to be for.
 #[derive(Debug, Clone)]

@@ -20,6 +20,7 @@ mod port;
 mod reconcile;
 mod resolver;
 mod show;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -44,6 +45,7 @@ pub use reconcile::DeviceEvent;
 pub(crate) use reconcile::DeviceKeeper;
 pub use resolver::{Beacon, Names, VIRTUAL, Virtual};
 pub use show::DeviceStatus;
+use turns::Turns;
 
 /// Where a device is, as far as it is known: for the scopes of users.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,14 +74,14 @@ struct Inner {
     rollouts: Arc<dyn RolloutPort>,
     memory: RwLock<Memory>,
     notes: Notes,
-    turns: enrol::Turns,
+    turns: Turns,
     wake: Wake,
 }
 
 impl Devices {
     /// None in memory yet: [`Devices::reload`] reads them.
     pub fn new(store: Store, clock: Clock, rollouts: Arc<dyn RolloutPort>) -> Self {
-        let (memory, notes, turns) = (RwLock::default(), Notes::default(), enrol::Turns::default());
+        let (memory, notes, turns) = (RwLock::default(), Notes::default(), Turns::default());
         Self(Arc::new(Inner { store, clock, rollouts, memory, notes, turns, wake: Wake::default() }))
     }
 
