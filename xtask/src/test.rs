@@ -136,6 +136,8 @@ fn compile(parts: &[Part]) -> anyhow::Result<()> {
         // Tests start these as processes of their own; selected tests alone do not build them.
         let examples = Run::new("cargo").args(["build", "--workspace", "--locked", "--examples"]);
         examples.cwd(workspace::root()).run().context("the examples do not compile")?;
+        let agent = ["build", "--locked", "--package", "edgewright-agent", "--bin", "edgewright-agent"];
+        Run::new("cargo").args(agent).cwd(workspace::root()).run().context("the agent does not compile")?;
     }
     println!("test: compiled in {}", shown(started.elapsed()));
     Ok(())

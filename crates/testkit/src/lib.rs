@@ -4,6 +4,7 @@
 //! With `EDGEWRIGHT_TESTS_REQUIRE` set, as `cargo xtask test` sets it, it fails instead.
 //! `EDGEWRIGHT_TESTS_SKIPPED` names a file that gets a line for each skipped test.
 
+pub mod bootc;
 pub mod system;
 
 use std::ffi::OsString;
@@ -93,16 +94,30 @@ pub fn oras() -> Option<PathBuf> {
 /// If it does not compile.
 #[must_use]
 pub fn example(package: &str, name: &str) -> PathBuf {
+    built(package, "--example", name).join("examples").join(name)
+}
+
+/// Builds a program of another package and gives it: cargo names only those of the own package to a test.
+///
+/// # Panics
+/// If it does not compile.
+#[must_use]
+pub fn binary(package: &str, name: &str) -> PathBuf {
+    built(package, "--bin", name).join(name)
+}
+
+/// Builds a target of a package; gives the folder of what was built.
+fn built(package: &str, kind: &str, name: &str) -> PathBuf {
     let cargo = variable("CARGO").unwrap_or_else(|| "cargo".into());
     #[expect(clippy::disallowed_methods, reason = "testkit has no async runtime")]
     let mut command = Command::new(cargo);
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
     command.args(["build", "--quiet", "--locked", "--manifest-path", manifest]);
-    let status = command.args(["--package", package, "--example", name]).status();
-    assert!(status.is_ok_and(|status| status.success()), "cannot build the example `{name}` of {package}");
+    let status = command.args(["--package", package, kind, name]).status();
+    assert!(status.is_ok_and(|status| status.success()), "cannot build `{name}` of {package}");
     // `target/debug/deps/TEST-HASH` is this program.
     let test = std::env::current_exe().expect("a running program has a path");
-    test.ancestors().nth(2).unwrap_or(Path::new("target/debug")).join("examples").join(name)
+    test.ancestors().nth(2).unwrap_or(Path::new("target/debug")).to_owned()
 }
 
 /// A variable that people set to steer a test, such as a seed.

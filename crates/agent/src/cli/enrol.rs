@@ -66,11 +66,17 @@ fn prepare(config: &Path, state: &Path, asked: &EnrolArgs) -> Result<Prepared, F
 }
 
 fn rejected(error: &ClientError) -> Failure {
-    let class = match error {
-        ClientError::Rejected(error) => error.code,
-        _ => ErrorClass::Unavailable,
+    let hint = match error {
+        // Those of the client are for operators.
+        ClientError::Unreachable { .. } => Some(
+            "check the address, the network, this device's clock (`timedatectl`) and --ca-file, and repeat the \
+             command: it gives the same device"
+                .to_owned(),
+        ),
+        ClientError::Authorities => Some("name a PEM file with --ca-file".to_owned()),
+        _ => error.hint(),
     };
-    Failure::new(class, format!("cannot enrol: {}", Chain(error)), error.hint())
+    Failure::new(error.class(), format!("cannot enrol: {}", Chain(error)), hint)
 }
 
 /// What the device chose for its exchange; the same until the exchange is done.

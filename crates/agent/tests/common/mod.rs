@@ -19,6 +19,7 @@ use edgewright_model::Digest;
 use edgewright_oci::image::{self, Artifact, EMPTY_CONFIG, LayerRef};
 use edgewright_oci::media::{self, Descriptor};
 use edgewright_process::Tasks;
+use edgewright_testkit::bootc::{BootcDevice, Disk};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -210,68 +211,18 @@ impl Server {
     }
 }
 
-/// A device: a folder with a `bootc` that behaves as its manual pages describe, and a `reboot`.
+/// A device: a folder with what the agent reads and writes, and a `bootc`.
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) folder: tempfile::TempDir,
-}
-
-/// What both scripts begin with. The whole disk of the device is the one line of the file `disk`, which is
-/// replaced in one piece: these scripts die with the agent, and what they stand for survives a power cut.
-const DISK: &str = r#"#!/bin/sh
-cd "$(dirname "$0")" || exit 1
-exec 9> lock
-flock 9
-read -r booted rollback staged locked queued reboots < disk
-save() { echo "$booted $rollback $staged $locked $queued $reboots" > disk.new && mv disk.new disk; }
-"#;
-
-const BOOTC: &str = r#"
-echo "$*" >> calls
-entry() {
-  [ "$1" != - ] || { printf null; return; }
-  printf '{"image":{"image":{"image":"HOST/a/b:stable","transport":"registry"},"imageDigest":"%s"},"downloadOnly":%s}' "$1" "$2"
-}
-case "$1 $2" in
-  "status --json")
-    printf '{"kind":"BootcHost","status":{"staged":%s,"booted":%s,"rollback":%s,"rollbackQueued":%s}}' \
-      "$(entry "$staged" "$locked")" "$(entry "$booted" false)" "$(entry "$rollback" false)" "$queued" ;;
-  "switch --download-only") staged=${4##*@} locked=true; save ;;
-  "upgrade --from-downloaded") locked=false; save ;;
-  "rollback ") queued=true; save ;;
-  *) echo "unknown: $*" >&2; exit 2 ;;
-esac
-"#;
-
-/// What the machine does when it goes down: the staged image, or the one that was queued, becomes the booted
-/// one.
-const REBOOT: &str = r#"
-if [ "$queued" = true ]; then
-  last=$booted booted=$rollback rollback=$last queued=false
-elif [ "$staged" != - ] && [ "$locked" = false ]; then
-  rollback=$booted booted=$staged staged=-
-fi
-reboots=$((reboots + 1))
-save
-"#;
-
-/// The disk of a device: its words.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Disk {
-    pub(crate) booted: String,
-    pub(crate) is_locked: bool,
-    pub(crate) reboots: usize,
+    bootc: BootcDevice,
 }
 
 impl Device {
     pub(crate) fn new(booted: &Digest, host: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let device = Self { folder };
-        for (name, text) in [("bootc", BOOTC), ("reboot", REBOOT)] {
-            std::fs::write(device.path(name), format!("{DISK}{}", text.replace("HOST", host))).unwrap();
-            std::fs::set_permissions(device.path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        device.set_booted(&booted.to_string());
+        let bootc = BootcDevice::new(folder.path(), &format!("{host}/a/b:stable"), &booted.to_string());
+        let device = Self { folder, bootc };
         std::fs::write(device.path("token"), "ewdev_0").unwrap();
         std::fs::set_permissions(device.path("token"), std::fs::Permissions::from_mode(0o600)).unwrap();
         let config = format!(
@@ -292,14 +243,11 @@ impl Device {
 
     /// A disk with one image; `-` for one that bootc does not know.
     pub(crate) fn set_booted(&self, booted: &str) {
-        std::fs::write(self.path("disk"), format!("{booted} - - false false 0\n")).unwrap();
+        self.bootc.set_booted(booted);
     }
 
     pub(crate) fn disk(&self) -> Disk {
-        let text = self.read("disk");
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let [booted, _, _, locked, _, reboots] = words[..] else { panic!("a damaged disk: {text}") };
-        Disk { booted: booted.to_owned(), is_locked: locked == "true", reboots: reboots.parse().unwrap() }
+        self.bootc.disk()
     }
 
     pub(crate) fn booted(&self) -> String {
@@ -328,8 +276,9 @@ impl Device {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_edgewright-agent"));
         let option = |name: &str| self.path(name).into_os_string();
         command.args(["--config".into(), option("agent.toml"), "--state".into(), option("state")]);
-        command.args(["--run".into(), option("run"), "--bootc".into(), option("bootc")]);
-        command.args(["--reboot".into(), option("reboot")]).args(arguments);
+        command.args(["--run".into(), option("run")]);
+        command.arg("--bootc").arg(self.bootc.bootc()).arg("--reboot").arg(self.bootc.reboot());
+        command.args(arguments);
         command
     }
 

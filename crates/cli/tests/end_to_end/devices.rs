@@ -80,7 +80,7 @@ pub(crate) async fn released(server: &Server, variant: &str) -> Digest {
 }
 
 /// A source whose site `a` has so many slots.
-async fn plants(folder: &Path, slots: usize) -> Repository {
+pub(crate) async fn plants(folder: &Path, slots: usize) -> Repository {
     let repository = Repository::plants(folder.join("plants"), &["a"]).await;
     let slots: Vec<String> = (0..slots).map(|slot| format!("{{id: press-{slot}, image: hmi}}")).collect();
     repository.write("sites/a/site.yaml", format!("id: s-a\nslots: [{}]\n", slots.join(", ")));
@@ -88,7 +88,8 @@ async fn plants(folder: &Path, slots: usize) -> Repository {
     repository
 }
 
-async fn serve(folder: &Path, repository: &Repository) -> Server {
+/// A server that has released the newest commit of a source.
+pub(crate) async fn serve(folder: &Path, repository: &Repository) -> Server {
     let server = Server::start(&folder.join("data"), &["--source", repository.url()]).await;
     let commit = repository.git(&["rev-parse", "HEAD"]).await;
     server.ended(&commit).await;

@@ -7,12 +7,14 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where an assumption does not hold")]
 #![allow(clippy::print_stderr, reason = "what a failed test did")]
 
+mod agents;
 mod channels;
 mod clients;
 mod commands;
 mod devices;
 mod disks;
 mod documents;
+mod enrolments;
 mod failures;
 mod folders;
 mod hosted;
@@ -26,6 +28,7 @@ mod sandboxes;
 #[path = "../schemas/mod.rs"]
 mod schemas;
 mod server;
+mod simulated;
 mod sources;
 mod statics;
 mod systems;

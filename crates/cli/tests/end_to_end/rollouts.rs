@@ -5,7 +5,7 @@ use std::path::Path;
 use edgewright_model::Digest;
 use serde_json::Value;
 
-use crate::devices::{Device, released};
+use crate::devices::{Device, released, serve};
 use crate::server::Server;
 use crate::world::{Repository, edgewright, until};
 
@@ -15,25 +15,25 @@ rollouts:
 ";
 
 /// What a command prints as JSON.
-async fn json(folder: &Path, arguments: &[&str]) -> Value {
+pub(crate) async fn json(folder: &Path, arguments: &[&str]) -> Value {
     edgewright(folder, &[arguments, &["--json"]].concat()).await.ends(0).json()
 }
 
-/// A source whose site `a` has six slots, with a policy.
-async fn plants(folder: &Path) -> Repository {
+/// A source whose site `a` has so many slots, with a policy.
+pub(crate) async fn plants(folder: &Path, slots: usize, policy: &str) -> Repository {
     let repository = Repository::plants(folder.join("plants"), &["a"]).await;
-    let slots: Vec<String> = (0..6).map(|slot| format!("{{id: press-{slot}, image: hmi}}")).collect();
+    let slots: Vec<String> = (0..slots).map(|slot| format!("{{id: press-{slot}, image: hmi}}")).collect();
     repository.write("sites/a/site.yaml", format!("id: s-a\nslots: [{}]\n", slots.join(", ")));
     let path = folder.join("plants/edgewright.yaml");
     let source = std::fs::read_to_string(&path).unwrap();
     let without: Vec<&str> = source.lines().filter(|line| !line.starts_with("channels")).collect();
-    repository.write("edgewright.yaml", format!("{}\n{SOURCE}", without.join("\n")));
+    repository.write("edgewright.yaml", format!("{}\n{policy}", without.join("\n")));
     repository.commit("slots and a policy").await;
     repository
 }
 
 /// A commit, its run, and the rollout of its release.
-async fn release(folder: &Path, server: &Server, repository: &Repository, text: &str) -> Digest {
+pub(crate) async fn release(folder: &Path, server: &Server, repository: &Repository, text: &str) -> Digest {
     repository.write("images/hmi/files/etc/hmi", text);
     let commit = repository.commit(text).await;
     server.poll().await;
@@ -63,11 +63,8 @@ async fn a_release_goes_by_in_stages_a_bad_one_stops_and_goes_back() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (folder, repository) = (folder.path(), plants(folder.path()).await);
-    let server = Server::start(&folder.join("data"), &["--source", repository.url()]).await;
-    let commit = repository.git(&["rev-parse", "HEAD"]).await;
-    server.ended(&commit).await;
-    until("the channel's release", async || server.client.channels(None).await.unwrap().pop()?.release).await;
+    let (folder, repository) = (folder.path(), plants(folder.path(), 6, SOURCE).await);
+    let server = serve(folder, &repository).await;
     let first = released(&server, "hmi/a").await;
     let mut devices = Vec::new();
     for slot in 0..6 {

@@ -120,8 +120,13 @@ impl Devices {
     ) -> Result<FleetDevice, ControlError> {
         let now = self.0.clock.now();
         let denied = |why| ControlError::EnrolmentDenied { why };
-        let found = self.0.store.enrolment_token(&request.token).await?;
-        let token = found.ok_or_else(|| denied("the token is unknown, or its time is over"))?;
+        let read = async || {
+            let found = self.0.store.enrolment_token(&request.token).await?;
+            found.ok_or_else(|| denied("the token is unknown, or its time is over"))
+        };
+        let rule = read().await?.rule;
+        let _turn = self.0.turns.of(rule.source, &rule.site).lock().await;
+        let token = read().await?;
         if token.rule.expires_at <= now {
             return Err(denied("the token's time is over"));
         }

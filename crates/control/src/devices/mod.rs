@@ -20,6 +20,7 @@ mod port;
 mod reconcile;
 mod resolver;
 mod show;
+mod turns;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -43,6 +44,7 @@ pub use reconcile::DeviceEvent;
 pub(crate) use reconcile::DeviceKeeper;
 pub use resolver::{Beacon, Names, VIRTUAL, Virtual};
 pub use show::DeviceStatus;
+use turns::Turns;
 
 /// Where a device is, as far as it is known: for the scopes of users.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,14 +73,15 @@ struct Inner {
     rollouts: Arc<dyn RolloutPort>,
     memory: RwLock<Memory>,
     notes: Notes,
+    turns: Turns,
     wake: Wake,
 }
 
 impl Devices {
     /// None in memory yet: [`Devices::reload`] reads them.
     pub fn new(store: Store, clock: Clock, rollouts: Arc<dyn RolloutPort>) -> Self {
-        let (memory, notes, wake) = (RwLock::default(), Notes::default(), Wake::default());
-        Self(Arc::new(Inner { store, clock, rollouts, memory, notes, wake }))
+        let (memory, notes, turns) = (RwLock::default(), Notes::default(), Turns::default());
+        Self(Arc::new(Inner { store, clock, rollouts, memory, notes, turns, wake: Wake::default() }))
     }
 
     /// Where a device is; nothing is known of one that is not enrolled.

@@ -41,6 +41,8 @@ pub struct DeviceEvent {
     pub digest: Option<Digest>,
     /// The digest that runs.
     pub booted: Option<Digest>,
+    /// Whether it reports health checks that failed.
+    pub is_unhealthy: bool,
 }
 
 /// Keeps devices and the database together.
@@ -97,6 +99,8 @@ impl Devices {
         let evidence = match event.kind.as_str() {
             "staged" => about.map(|digest| (digest, Evidence::Reached(Rung::Downloaded))),
             "confirmed" => booted.or(about).map(|digest| (digest, Evidence::Reached(Rung::Healthy))),
+            // A device that cannot return to another image sends no further report about this one.
+            "health" if event.is_unhealthy => about.map(|digest| (digest, Evidence::Failed)),
             "rolled_back" => about.map(|digest| (digest, Evidence::Failed)),
             // The agent reports what the updater found: the digest that runs.
             _ => booted.map(|digest| (digest, Evidence::Reached(Rung::Booted))),

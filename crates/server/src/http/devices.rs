@@ -12,6 +12,7 @@ use edgewright_control::ControlError;
 use edgewright_control::context::OperationContext;
 use edgewright_control::devices::{Change, DeviceEvent, Sighting};
 use edgewright_model::names::DeviceId;
+use edgewright_model::verdict::{CheckOutcome, CheckResult};
 use edgewright_store::devices::NewDeviceReport;
 
 use super::ApiState;
@@ -98,7 +99,16 @@ fn event(report: &DeviceReport) -> DeviceEvent {
         kind: report.kind.clone(),
         digest: report.digest.clone(),
         booted: report.booted.clone(),
+        is_unhealthy: is_unhealthy(report),
     }
+}
+
+/// Whether a report is about health checks that failed, or did not run to their end: the device leaves the
+/// image, or holds it back.
+fn is_unhealthy(report: &DeviceReport) -> bool {
+    let has_failed = |check: &CheckResult| matches!(check.outcome, CheckOutcome::Failed { .. });
+    let leaves = matches!(report.state.as_deref(), Some("rolling_back" | "held_back"));
+    report.kind == "health" && (leaves || report.checks.iter().any(has_failed))
 }
 
 fn row(report: DeviceReport) -> Result<NewDeviceReport, HttpError> {
