@@ -134,10 +134,8 @@ fn compile(parts: &[Part]) -> anyhow::Result<()> {
     tests.run().context("the tests do not compile")?;
     if parts.contains(&Part::Tools) {
         // Tests start these as processes of their own; selected tests alone do not build them.
-        let examples = Run::new("cargo").args(["build", "--workspace", "--locked", "--examples"]);
-        examples.cwd(workspace::root()).run().context("the examples do not compile")?;
-        let agent = ["build", "--locked", "--package", "edgewright-agent", "--bin", "edgewright-agent"];
-        Run::new("cargo").args(agent).cwd(workspace::root()).run().context("the agent does not compile")?;
+        let programs = ["build", "--workspace", "--locked", "--bins", "--examples"];
+        Run::new("cargo").args(programs).cwd(workspace::root()).run().context("programs do not compile")?;
     }
     println!("test: compiled in {}", shown(started.elapsed()));
     Ok(())

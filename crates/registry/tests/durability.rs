@@ -159,7 +159,7 @@ struct Process {
 
 impl Process {
     fn start(folder: &Path) -> Self {
-        let binary = edgewright_testkit::example("edgewright-registry", "serve");
+        let binary = edgewright_testkit::example("serve");
         #[expect(clippy::disallowed_methods, reason = "a child that is killed with SIGKILL on purpose")]
         let mut command = std::process::Command::new(binary);
         let mut child = command.arg(folder).stdout(Stdio::piped()).spawn().unwrap();

@@ -93,8 +93,8 @@ pub fn oras() -> Option<PathBuf> {
 /// # Panics
 /// If it does not compile.
 #[must_use]
-pub fn example(package: &str, name: &str) -> PathBuf {
-    built(package, "--example", name).join("examples").join(name)
+pub fn example(name: &str) -> PathBuf {
+    built("--example", name).join("examples").join(name)
 }
 
 /// Builds a program of another package and gives it: cargo names only those of the own package to a test.
@@ -102,19 +102,20 @@ pub fn example(package: &str, name: &str) -> PathBuf {
 /// # Panics
 /// If it does not compile.
 #[must_use]
-pub fn binary(package: &str, name: &str) -> PathBuf {
-    built(package, "--bin", name).join(name)
+pub fn binary(name: &str) -> PathBuf {
+    built("--bin", name).join(name)
 }
 
-/// Builds a target of a package; gives the folder of what was built.
-fn built(package: &str, kind: &str, name: &str) -> PathBuf {
+/// Builds a target of the workspace; gives the folder of what was built.
+fn built(kind: &str, name: &str) -> PathBuf {
     let cargo = variable("CARGO").unwrap_or_else(|| "cargo".into());
     #[expect(clippy::disallowed_methods, reason = "testkit has no async runtime")]
     let mut command = Command::new(cargo);
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
-    command.args(["build", "--quiet", "--locked", "--manifest-path", manifest]);
-    let status = command.args(["--package", package, kind, name]).status();
-    assert!(status.is_ok_and(|status| status.success()), "cannot build `{name}` of {package}");
+    // Of the workspace: with the features of `cargo xtask test`, which has built it then.
+    command.args(["build", "--quiet", "--locked", "--manifest-path", manifest, "--workspace"]);
+    let status = command.args([kind, name]).status();
+    assert!(status.is_ok_and(|status| status.success()), "cannot build `{name}`");
     // `target/debug/deps/TEST-HASH` is this program.
     let test = std::env::current_exe().expect("a running program has a path");
     test.ancestors().nth(2).unwrap_or(Path::new("target/debug")).to_owned()

@@ -38,7 +38,7 @@ impl Machine {
         std::fs::create_dir_all(&folder).unwrap();
         let installed = edgewright_model::Digest::of("the image of the factory").to_string();
         let bootc = BootcDevice::new(&folder, "registry.example/device/self:current", &installed);
-        let program = edgewright_testkit::binary("edgewright-agent", "edgewright-agent");
+        let program = edgewright_testkit::binary("edgewright-agent");
         Self { folder, program, bootc }
     }
 
