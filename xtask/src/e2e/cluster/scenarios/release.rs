@@ -113,7 +113,8 @@ pub(super) fn crashing_init(stage: &Stage<'_>) -> anyhow::Result<()> {
     site.end()
 }
 
-const INIT_STEP: &str = r#"- files: {path: files, modes: {"usr/sbin/init": "0755"}}"#;
+/// The files, with an init that can be executed.
+pub(super) const INIT_STEP: &str = r#"- files: {path: files, modes: {"usr/sbin/init": "0755"}}"#;
 
 /// Leaves out the step that needs a TaskRun: the server adds files by itself, and only Pods are started.
 pub(super) fn files_only(site: &Site<'_>) -> anyhow::Result<()> {
