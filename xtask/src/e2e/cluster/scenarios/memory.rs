@@ -12,7 +12,7 @@ use crate::e2e::cluster::world::until;
 
 /// An init that is large.
 const HUNGRY: &str = "#!/bin/sh\nexec dd if=/dev/zero of=/dev/null bs=400M count=1\n";
-/// An init that ends if it does not get much memory, and is systemd otherwise: checks wait for it by its name.
+/// An init that ends if it does not get much memory, and is systemd otherwise. Checks know it by its name.
 const FIRST_HUNGRY: &str = "\
 #!/bin/sh
 printf systemd >/proc/self/comm
