@@ -227,6 +227,11 @@ impl Cluster {
         (self.node.place.exchange("volumes").join(name), format!("/node/volumes/{name}"))
     }
 
+    /// What a program prints that runs on the node, as root.
+    pub(crate) fn on_node(&self, command: &[&str]) -> anyhow::Result<String> {
+        self.node.run()?.args(command).output()
+    }
+
     /// Freezes all processes of a container, or lets them continue.
     pub(crate) fn freeze(&self, container: &str, is_frozen: bool) -> anyhow::Result<()> {
         let words = ["ctr", "--address", SOCKET, "--namespace", "k8s.io", "task"];

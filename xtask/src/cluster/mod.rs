@@ -26,6 +26,7 @@ use anyhow::bail;
 
 pub(crate) use api::{Cluster, Options};
 use build::Parts;
+use build::others::Caches;
 pub(crate) use node::{HOST_NAME, Lifetime};
 pub(crate) use place::Place;
 
@@ -37,22 +38,22 @@ pub(crate) fn kubevirt_passed() -> anyhow::Result<std::path::PathBuf> {
 
 /// The folder with definitions of objects that other products bring.
 pub(crate) fn crds() -> anyhow::Result<std::path::PathBuf> {
-    build::others::crds()
+    build::others::crds(Caches::Removed)
 }
 
 /// The program `helm`.
 pub(crate) fn helm() -> anyhow::Result<std::path::PathBuf> {
-    build::others::helm()
+    build::others::helm(Caches::Removed)
 }
 
 /// The folder with the programs of Argo CD.
 pub(crate) fn argo_cd() -> anyhow::Result<std::path::PathBuf> {
-    build::others::argo_cd()
+    build::others::argo_cd(Caches::Removed)
 }
 
 /// The folder with the controller of Shipwright, and the definitions of its objects.
 pub(crate) fn shipwright() -> anyhow::Result<std::path::PathBuf> {
-    build::others::shipwright()
+    build::others::shipwright(Caches::Removed)
 }
 
 const USAGE: &str = "\
@@ -61,8 +62,9 @@ A real Kubernetes with Tekton, and KubeVirt if asked for, as one node on this ma
 Usage: cargo xtask cluster [--state FOLDER] COMMAND
 
 Commands:
-  build [--kubevirt] [--keep]
+  build [--kubevirt | --all] [--keep]
                 make what clusters are made of, once for each version: about 8 minutes, with KubeVirt 14;
+                --all adds KubeVirt, and what `e2e cluster --all` needs: Helm, Argo CD and Shipwright;
                 --keep keeps Go's caches (10 GB), so that the next build compiles only what changed
   up [--kubevirt]
                 start a cluster; ends an earlier one of the same folder first
@@ -91,11 +93,15 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let place = Place::new(state)?;
     match words {
         ["build", options @ ..] => {
-            let [has_kubevirt, keeps_caches] = flags(options, ["--kubevirt", "--keep"])?;
+            let [has_kubevirt, has_all, keeps_caches] = flags(options, ["--kubevirt", "--all", "--keep"])?;
             crate::setup::run()?;
             requirements::check_space()?;
             let parts = Parts::new()?;
-            parts.ensure(has_kubevirt, keeps_caches)?;
+            if has_all {
+                parts.ensure_all(keeps_caches)?;
+            } else {
+                parts.ensure(has_kubevirt, keeps_caches)?;
+            }
             if !keeps_caches {
                 build::go::remove_caches()?;
             }

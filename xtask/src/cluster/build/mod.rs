@@ -43,6 +43,13 @@ impl Parts {
         })
     }
 
+    /// Makes all that is missing, also what scenarios on request need, with the same caches of Go.
+    pub(super) fn ensure_all(&self, keeps_caches: bool) -> anyhow::Result<()> {
+        self.ensure(true, true)?;
+        others::ensure()?;
+        if keeps_caches { Ok(()) } else { go::remove_caches() }
+    }
+
     /// Makes what is missing. `keeps_caches`: so that the next build compiles only what changed.
     pub(super) fn ensure(&self, has_kubevirt: bool, keeps_caches: bool) -> anyhow::Result<()> {
         self.node.ensure(debian::make_node)?;

@@ -34,13 +34,28 @@ const SHIPWRIGHT: [&str; 3] =
 const ARGO_CD: [(&str, &str); 2] =
     [("github.com/argoproj/argo-cd/v3/cmd", "argocd"), ("sigs.k8s.io/kustomize/kustomize/v5", "kustomize")];
 
+/// What becomes of Go's caches after a build.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cluster) enum Caches {
+    Kept,
+    Removed,
+}
+
+/// Makes all that are missing, with the same caches of Go: they have most modules in common.
+pub(super) fn ensure() -> anyhow::Result<()> {
+    for make in [crds, helm, argo_cd, shipwright] {
+        make(Caches::Kept)?;
+    }
+    Ok(())
+}
+
 /// The folder with definitions of OpenShift, of volume snapshots, of the Prometheus operator, and of Argo CD.
-pub(in crate::cluster) fn crds() -> anyhow::Result<PathBuf> {
+pub(in crate::cluster) fn crds(caches: Caches) -> anyhow::Result<PathBuf> {
     let words: Vec<&str> = CRDS.iter().map(|(_, file)| *file).collect();
     let hash = version::hash(&words, &[&programs("crds")])?;
     let title = "definitions of other products' objects".to_owned();
     let part = Part::new("crds", title, hash, Duration::from_mins(2))?;
-    make(&part, |go, folder| {
+    make(&part, caches, |go, folder| {
         for (module, file) in CRDS {
             let from = go.download(&programs("crds"), module)?.join(file);
             let name = file.rsplit('/').next().unwrap_or(file);
@@ -52,11 +67,11 @@ pub(in crate::cluster) fn crds() -> anyhow::Result<PathBuf> {
 }
 
 /// The program `helm`.
-pub(in crate::cluster) fn helm() -> anyhow::Result<PathBuf> {
+pub(in crate::cluster) fn helm(caches: Caches) -> anyhow::Result<PathBuf> {
     let module = programs("helm");
     let hash = version::hash(&[GO, HELM], &[&module])?;
     let part = Part::new("helm", "Helm".to_owned(), hash, Duration::from_mins(6))?;
-    make(&part, |go, folder| {
+    make(&part, caches, |go, folder| {
         go.build(&Build {
             what: "Helm",
             module: &module,
@@ -71,12 +86,12 @@ pub(in crate::cluster) fn helm() -> anyhow::Result<PathBuf> {
 }
 
 /// The folder with the programs `argocd` and `kustomize`.
-pub(in crate::cluster) fn argo_cd() -> anyhow::Result<PathBuf> {
+pub(in crate::cluster) fn argo_cd(caches: Caches) -> anyhow::Result<PathBuf> {
     let module = programs("argo-cd");
     let words: Vec<&str> = ARGO_CD.iter().flat_map(|(package, name)| [*package, *name]).collect();
     let hash = version::hash(&[&[GO], words.as_slice()].concat(), &[&module])?;
     let part = Part::new("argo-cd", "Argo CD".to_owned(), hash, Duration::from_mins(9))?;
-    make(&part, |go, folder| {
+    make(&part, caches, |go, folder| {
         for (package, name) in ARGO_CD {
             go.build(&Build {
                 what: name,
@@ -94,12 +109,12 @@ pub(in crate::cluster) fn argo_cd() -> anyhow::Result<PathBuf> {
 }
 
 /// The folder with the program `shipwright-build-controller`, and the definitions of its objects.
-pub(in crate::cluster) fn shipwright() -> anyhow::Result<PathBuf> {
+pub(in crate::cluster) fn shipwright(caches: Caches) -> anyhow::Result<PathBuf> {
     let module = programs("shipwright");
     let hash = version::hash(&[&[GO], &SHIPWRIGHT[..]].concat(), &[&module])?;
     let part = Part::new("shipwright", "Shipwright".to_owned(), hash, Duration::from_mins(5))?;
     let [name, program, definitions] = SHIPWRIGHT;
-    make(&part, |go, folder| {
+    make(&part, caches, |go, folder| {
         go.build(&Build {
             what: "Shipwright",
             module: &module,
@@ -118,11 +133,18 @@ pub(in crate::cluster) fn shipwright() -> anyhow::Result<PathBuf> {
     Ok(part.file(""))
 }
 
-fn make(part: &Part, fill: impl FnOnce(&Go, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn make(
+    part: &Part,
+    caches: Caches,
+    fill: impl FnOnce(&Go, &Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     if part.is_made() {
         return Ok(());
     }
     let go = Go::prepare()?;
     part.ensure(|folder| fill(&go, folder))?;
-    go::remove_caches()
+    match caches {
+        Caches::Kept => Ok(()),
+        Caches::Removed => go::remove_caches(),
+    }
 }

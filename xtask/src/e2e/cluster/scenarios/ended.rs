@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use super::release::RUN_LIMIT;
-use super::view::{ensure_contains, failure, node};
+use super::view::ensure_contains;
 use crate::demo::server::text;
 use crate::e2e::cluster::site::Site;
 use crate::e2e::cluster::stage::Stage;
@@ -26,26 +26,6 @@ pub(super) fn begin_slow_step(site: &Site<'_>) -> anyhow::Result<String> {
     let commit = site.commit("a slow step")?;
     site.wait_for_log(&commit, ("app", BEGUN), RUN_LIMIT)?;
     Ok(commit)
-}
-
-/// A step takes more memory than a job may: its run fails, and names the limit.
-pub(super) fn memory(stage: &Stage<'_>) -> anyhow::Result<()> {
-    let mut site = stage.site(|settings| {
-        settings.set("jobs", "max_memory_mib", 512);
-    })?;
-    let hungry = "RUN dd if=/dev/zero of=/dev/null bs=900M count=1\nRUN systemctl";
-    site.replace("images/app/service/Containerfile", "RUN systemctl", hungry)?;
-    let commit = site.commit("a hungry step")?;
-    let run = site.ended(&commit, RUN_LIMIT)?;
-    ensure!(text(&run["state"]) == "failed", "the run failed: {run}");
-    let failure = failure(node(&run, "app")?);
-    ensure_contains("the failure", &failure, "reaches its memory limit")?;
-    let attempts = site.names("taskruns")?;
-    ensure!(
-        attempts.iter().all(|name| name.ends_with("-1")),
-        "its own limit is no reason to repeat: {attempts:?}"
-    );
-    site.end()
 }
 
 /// The Pod of a job is evicted: the job is tried again.

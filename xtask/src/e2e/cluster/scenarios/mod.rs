@@ -10,6 +10,7 @@ mod killed;
 mod limits;
 mod lint;
 mod machines;
+mod memory;
 mod pipelines;
 mod release;
 mod rights;
@@ -86,6 +87,7 @@ static SCENARIOS: &[Scenario] = &[
     },
     Scenario::new("external", "the verdict of another project's Pipeline", pipelines::external),
     Scenario::new("conformance", "the conformance suite of executors", conformance::conformance),
+    Scenario::new("node-memory", "a test for which the node has no memory", memory::node_memory),
     Scenario::new("late-image", "an image that nodes cannot pull at first", limits::late_image),
     Scenario::new("release", "commits become releases, and nothing runs twice", release::release),
     Scenario::new("evicted", "a job whose Pod is evicted is tried again", ended::evicted),
@@ -95,7 +97,8 @@ static SCENARIOS: &[Scenario] = &[
         rights::rights,
     ),
     Scenario::new("cancelled", "a run is cancelled while a step runs", ended::cancelled),
-    Scenario::new("memory", "a step takes more memory than a job may", ended::memory),
+    Scenario::new("memory", "a step takes more memory than a job may", memory::memory),
+    Scenario::new("test-memory", "an image takes more memory than its test may", memory::test_memory),
     Scenario::new("quota", "a full namespace: the job waits until there is room", limits::quota),
     Scenario::new("bootc-lint", "the image's own bootc checks it in the Pod of a job", lint::lint)
         .on_request(),

@@ -6,14 +6,21 @@ use anyhow::ensure;
 
 use super::view::{ensure_contains, failure, node};
 use crate::demo::server::text;
+use crate::e2e::cluster::site::Site;
 use crate::e2e::cluster::stage::Stage;
 
 /// How long a run may take on a machine with much else to do.
 pub(super) const RUN_LIMIT: Duration = Duration::from_mins(6);
 
-/// A commit becomes a release by a TaskRun and a Pod; later ones repeat nothing of it.
+/// Where nodes keep the bases of builds.
+const NODE_CACHE: &str = "/var/cache/edgewright";
+
+/// A commit becomes a release by a TaskRun and a Pod; later ones repeat nothing of it, and find its base on
+/// the node.
 pub(super) fn release(stage: &Stage<'_>) -> anyhow::Result<()> {
-    let mut site = stage.site(|_| {})?;
+    let mut site = stage.site(|settings| {
+        settings.text("cluster", "node_cache", NODE_CACHE);
+    })?;
     let commit = site.commit("version 1")?;
     let run = site.passed(&commit, RUN_LIMIT)?;
     ensure!(run["release"].is_u64(), "a run that passed has a release: {run}");
@@ -45,7 +52,33 @@ pub(super) fn release(stage: &Stage<'_>) -> anyhow::Result<()> {
     );
     let tested = site.names("pods")?.into_iter().filter(|name| !made.contains(name));
     ensure!(tested.filter(|name| name.ends_with("-container-1")).count() == 1, "the new digest is tested");
+
+    stage.progress("a commit that changes a command");
+    let [marks, layers] = kept_bases(stage, &site)?;
+    let command = "RUN echo another >/etc/plant-command\nRUN systemctl";
+    site.replace("images/app/service/Containerfile", "RUN systemctl", command)?;
+    let commit = site.commit("another command")?;
+    let run = site.passed(&commit, RUN_LIMIT)?;
+    ensure_contains("the log", &site.log(&run, "app")?, "echo another >/etc/plant-command")?;
+    let [later_marks, later_layers] = kept_bases(stage, &site)?;
+    ensure!(layers == later_layers, "the base was pulled twice: {layers:?}, {later_layers:?}");
+    ensure!(marks != later_marks, "the build used no base of the node: {marks:?}");
     site.end()
+}
+
+/// What the node keeps for the builds of a site: when each base was used last, and the folders of layers,
+/// which a pull makes.
+fn kept_bases(stage: &Stage<'_>, site: &Site<'_>) -> anyhow::Result<[Vec<String>; 2]> {
+    let folder = format!("{NODE_CACHE}/{}", site.namespace);
+    let find = |path: &str, shown: &str| -> anyhow::Result<Vec<String>> {
+        let words = ["find", &folder, "-maxdepth", "5", "-path", path, "-printf", shown];
+        let found = stage.world.cluster.on_node(&words)?;
+        let mut lines: Vec<String> = found.lines().map(str::to_owned).collect();
+        lines.sort();
+        ensure!(!lines.is_empty(), "the node has no {path} below {folder}");
+        Ok(lines)
+    };
+    Ok([find("*/bases/*", "%f %T@\\n")?, find("*/storage/overlay/*", "%f %i\\n")?])
 }
 
 /// A check that fails: no release, and the reason where people look for it.
@@ -80,10 +113,11 @@ pub(super) fn crashing_init(stage: &Stage<'_>) -> anyhow::Result<()> {
     site.end()
 }
 
-const INIT_STEP: &str = r#"- files: {path: files, modes: {"usr/sbin/init": "0755"}}"#;
+/// The files, with an init that can be executed.
+pub(super) const INIT_STEP: &str = r#"- files: {path: files, modes: {"usr/sbin/init": "0755"}}"#;
 
 /// Leaves out the step that needs a TaskRun: the server adds files by itself, and only Pods are started.
-pub(super) fn files_only(site: &crate::e2e::cluster::site::Site<'_>) -> anyhow::Result<()> {
+pub(super) fn files_only(site: &Site<'_>) -> anyhow::Result<()> {
     let image = "images/app/image.yaml";
     site.replace(image, "  - containerfile: service/Containerfile\n", "")?;
     site.replace(image, "  - {id: service, unit: plant.service, timeout: 60s}\n", "")?;
