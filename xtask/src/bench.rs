@@ -2,6 +2,7 @@
 //! met.
 
 mod cluster;
+mod distribution;
 mod fleet;
 mod measure;
 mod pipeline;
@@ -28,7 +29,12 @@ const BENCHES: [Bench; 4] = [
          minutes after a release build)",
         cluster::all,
     ),
-    ("fleet", "100,000 devices: polls, a reconnect storm, a gate's decision (about 15 minutes)", fleet::run),
+    (
+        "fleet",
+        "100,000 devices: polls, against a registry that knows no devices; a reconnect storm, a gate's decision \
+         (about 15 minutes)",
+        fleet::run,
+    ),
     ("vm", "digest to a tested virtual machine, against bench/vm/baseline.sh (about 10 minutes)", vm::run),
 ];
 

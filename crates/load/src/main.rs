@@ -12,9 +12,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use crate::client::Connection;
 use crate::enrol::Device;
 
 const USAGE: &str = "\
@@ -23,12 +25,14 @@ Enrol devices, and let them ask a server for their images. Prints figures as JSO
 Usage: edgewright-load enrol  ADDRESS DEVICES TOKEN-FILE SITES SLOTS
        edgewright-load polls  ADDRESS DEVICES
        edgewright-load decide ADDRESS DEVICES TOKEN-FILE
+       edgewright-load rival  ADDRESS PATH
 
   ADDRESS     of the server: 127.0.0.1:PORT
   DEVICES     file with the credentials of the devices
   TOKEN-FILE  with the operator's token
   SITES       how many sites there are: `plant-0`, …
-  SLOTS       how many free slots each has: `press-0`, …";
+  SLOTS       how many free slots each has: `press-0`, …
+  PATH        of a manifest that anyone may read: /v2/press/manifests/current";
 
 /// Connections that are kept.
 const CONNECTIONS: usize = 64;
@@ -65,6 +69,7 @@ async fn run() -> anyhow::Result<()> {
             let devices = enrol::read(Path::new(file)).await?;
             decide::decide(server(address)?, &operator(token).await?, &devices).await?
         }
+        ["rival", address, path] => rival(server(address)?, path).await?,
         _ => bail!("{USAGE}"),
     };
     println!("{figures}");
@@ -75,11 +80,11 @@ async fn polls(server: SocketAddr, devices: &[Device]) -> anyhow::Result<Value> 
     // The first answer to each device: a row is written before it.
     let storm = phases::storm(server, devices, STORM).await?;
     eprintln!("storm: {storm:?}");
-    let closed = phases::closed(server, devices, CONNECTIONS, CLOSED).await?;
+    let closed = phases::closed(server, devices, (CONNECTIONS, CLOSED), phases::poll).await?;
     eprintln!("closed loop: {closed:?}");
-    let open = phases::open(server, devices, CONNECTIONS, (OPEN_RATE, OPEN)).await?;
+    let open = phases::open(server, devices, (CONNECTIONS, OPEN_RATE, OPEN), phases::poll).await?;
     eprintln!("open loop: {open:?}");
-    let exchange = phases::exchange(server, devices, CONNECTIONS, CLOSED).await?;
+    let exchange = phases::closed(server, devices, (CONNECTIONS, CLOSED), phases::challenged).await?;
     eprintln!("401, token, manifest: {exchange:?}");
     Ok(json!({
         "devices": devices.len(),
@@ -88,6 +93,19 @@ async fn polls(server: SocketAddr, devices: &[Device]) -> anyhow::Result<Value> 
         "open": open.figures(),
         "exchange": exchange.figures(),
     }))
+}
+
+/// The same loops at a registry that knows no devices: all ask for one manifest, without credentials.
+async fn rival(server: SocketAddr, path: &str) -> anyhow::Result<Value> {
+    let anyone = [Device { authorization: String::new() }];
+    let ask = async |connection: &mut Connection, _: &Device| {
+        let answer = connection.get(path, None).await?;
+        ensure!(answer.status == StatusCode::OK, "{path}: {}", answer.status);
+        anyhow::Ok(())
+    };
+    let closed = phases::closed(server, &anyone, (CONNECTIONS, CLOSED), ask).await?;
+    let open = phases::open(server, &anyone, (CONNECTIONS, OPEN_RATE, OPEN), ask).await?;
+    Ok(json!({ "closed": closed.figures(), "open": open.figures() }))
 }
 
 /// The operator's credentials.

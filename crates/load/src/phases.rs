@@ -61,28 +61,8 @@ impl Figures {
     }
 }
 
-/// Each connection asks again as soon as it was answered.
+/// Each connection does something again as soon as it is done, each time as another device.
 pub(crate) async fn closed(
-    server: SocketAddr,
-    devices: &[Device],
-    connections: usize,
-    lasting: Duration,
-) -> anyhow::Result<Figures> {
-    again(server, devices, (connections, lasting), poll).await
-}
-
-/// What clients of registries do that send no credentials at first, again as soon as it is done.
-pub(crate) async fn exchange(
-    server: SocketAddr,
-    devices: &[Device],
-    connections: usize,
-    lasting: Duration,
-) -> anyhow::Result<Figures> {
-    again(server, devices, (connections, lasting), challenged).await
-}
-
-/// Each connection does something again and again, each time as another device.
-async fn again(
     server: SocketAddr,
     devices: &[Device],
     (connections, lasting): (usize, Duration),
@@ -106,13 +86,13 @@ async fn again(
     Ok(Figures::of(&mut latencies.concat(), 0, begin.elapsed()))
 }
 
-/// Polls arrive at a rate, whether the ones before were answered or not: a latency counts from the moment at
-/// which the poll was due.
+/// Requests arrive at a rate, whether the ones before were answered or not: a latency counts from the moment at
+/// which the request was due.
 pub(crate) async fn open(
     server: SocketAddr,
     devices: &[Device],
-    connections: usize,
-    (rate, lasting): (u32, Duration),
+    (connections, rate, lasting): (usize, u32, Duration),
+    once: impl AsyncFn(&mut Connection, &Device) -> anyhow::Result<()>,
 ) -> anyhow::Result<Figures> {
     let begin = Instant::now() + Duration::from_millis(200);
     let interval = Duration::from_secs(1) / rate;
@@ -125,7 +105,7 @@ pub(crate) async fn open(
                 break;
             }
             sleep_until(due).await;
-            poll(&mut connection, device(devices, place)?).await?;
+            once(&mut connection, device(devices, place)?).await?;
             latencies.push(due.elapsed());
         }
         anyhow::Ok(latencies)
@@ -167,8 +147,8 @@ pub(crate) async fn storm(
     Ok(Figures::of(&mut latencies, errors, begin.elapsed()))
 }
 
-/// 401, then a token, then the manifest.
-async fn challenged(connection: &mut Connection, device: &Device) -> anyhow::Result<()> {
+/// What clients of registries do that send no credentials at first: 401, then a token, then the manifest.
+pub(crate) async fn challenged(connection: &mut Connection, device: &Device) -> anyhow::Result<()> {
     let refused = connection.get(OWN, None).await?;
     ensure!(refused.status == StatusCode::UNAUTHORIZED, "without credentials: {}", refused.status);
     let answer = connection.get(TOKEN, Some(&device.authorization)).await?;
@@ -180,7 +160,8 @@ async fn challenged(connection: &mut Connection, device: &Device) -> anyhow::Res
     Ok(())
 }
 
-async fn poll(connection: &mut Connection, device: &Device) -> anyhow::Result<()> {
+/// A device asks for its image, with its credentials.
+pub(crate) async fn poll(connection: &mut Connection, device: &Device) -> anyhow::Result<()> {
     let answer = connection.get(OWN, Some(&device.authorization)).await?;
     ensure!(answer.status == StatusCode::OK, "{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
     Ok(())

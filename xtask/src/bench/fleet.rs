@@ -1,8 +1,9 @@
 //! `bench fleet`: a server that 100,000 devices know.
 //!
 //! The devices enrol, connect after an outage, poll, and take a release that fails. They are one process
-//! with one thread (`crates/load`), which shares the machine with the server. No rival is measured beside it:
-//! those that answer devices one by one need a cluster and a database.
+//! with one thread (`crates/load`), which shares the machine with the server. Rivals that answer devices one
+//! by one need a cluster and a database; what we compare with is a registry that knows no devices: CNCF
+//! distribution answers all with one manifest, without credentials.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
+use super::distribution::{self, Distribution};
 use super::report::{self, Goal};
 use crate::command::Run;
 use crate::demo::place::Place;
@@ -23,6 +25,8 @@ const SITES: usize = 2_000;
 const SLOTS: usize = 50;
 /// How long a run of one small image may take.
 const RUN_LIMIT: Duration = Duration::from_mins(5);
+/// What is polled at the rival.
+const RIVALS: &str = "/v2/press/manifests/current";
 const ROLLOUTS: &str = "\
 channels: {stable: {follows: default-branch, rollout: careful}}
 rollouts:
@@ -31,6 +35,7 @@ rollouts:
 
 pub(super) fn run() -> anyhow::Result<()> {
     setup::run()?;
+    distribution::setup()?;
     let packages = ["-p", "edgewright", "-p", "edgewright-load"];
     Run::new("cargo").args(["build", "--release", "--locked"]).args(packages).run()?;
     let release = workspace::target().join("release");
@@ -58,10 +63,20 @@ pub(super) fn run() -> anyhow::Result<()> {
     server.wait_for_run(&bad, RUN_LIMIT, &story)?;
     let decision = read(decide)?;
 
-    print(&enrolled, &polls);
+    let registry = rival(&place, &server.address)?;
+    drop(server);
+    let polled = Run::new(release.join("edgewright-load")).args(["rival", &registry.address, RIVALS]);
+    let rival = read(polled)?;
+    print(&enrolled, &polls, &rival);
     let number = |phase: &str, name: &str| polls[phase][name].as_f64().unwrap_or(f64::NAN);
+    let rival_us = 1e6 / rival["closed"]["per_s"].as_f64().unwrap_or(f64::NAN);
     let goals = [
         Goal { name: "fleet.us_per_poll", value: 1e6 / number("closed", "per_s"), bound: 100.0 },
+        Goal {
+            name: "fleet.rival_poll_ratio",
+            value: 1e6 / number("closed", "per_s") / rival_us,
+            bound: 1.0,
+        },
         Goal { name: "fleet.open_loop_p99_ms", value: number("open", "p99_ms"), bound: 20.0 },
         Goal { name: "fleet.storm_s", value: number("storm", "seconds"), bound: 61.0 },
         Goal { name: "fleet.storm_errors", value: number("storm", "errors"), bound: 0.0 },
@@ -73,6 +88,18 @@ pub(super) fn run() -> anyhow::Result<()> {
         },
     ];
     report::write("fleet", &goals)
+}
+
+/// A registry that knows no devices, with the image that ours have.
+fn rival(place: &Place, ours: &str) -> anyhow::Result<Distribution> {
+    let registry = Distribution::start(&place.root.join("distribution"))?;
+    let [from, to] = [
+        format!("docker://{ours}/fleet/press:stable"),
+        format!("docker://{}/press:current", registry.address),
+    ];
+    let copy = ["copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", &from, &to];
+    Run::new("skopeo").args(copy).run()?;
+    Ok(registry)
 }
 
 /// The definitions: one small image, and many sites with its slots.
@@ -103,7 +130,7 @@ fn memory_mib(process: u32) -> anyhow::Result<f64> {
     Ok(kib / 1024.0)
 }
 
-fn print(enrolled: &Value, polls: &Value) {
+fn print(enrolled: &Value, polls: &Value, rival: &Value) {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let seconds = number(&enrolled["seconds"]);
     println!("\n{} devices enrolled in {seconds:.1} s", enrolled["devices"]);
@@ -111,13 +138,15 @@ fn print(enrolled: &Value, polls: &Value) {
         "{:<36} {:>9} {:>7} {:>9} {:>9} {:>9}",
         "devices", "per s", "errors", "p50 ms", "p99 ms", "max ms"
     );
-    for (phase, name) in [
-        ("storm", "connect in 60 s, and ask once"),
-        ("closed", "ask again at once, 64 connections"),
-        ("open", "5,000 polls a second"),
-        ("exchange", "401, token, manifest"),
+    for (of_whom, phase, name) in [
+        (polls, "storm", "connect in 60 s, and ask once"),
+        (polls, "closed", "ask again at once, 64 connections"),
+        (rival, "closed", "  distribution, one manifest for all"),
+        (polls, "open", "5,000 polls a second"),
+        (rival, "open", "  distribution, one manifest for all"),
+        (polls, "exchange", "401, token, manifest"),
     ] {
-        let of = |what: &str| number(&polls[phase][what]);
+        let of = |what: &str| number(&of_whom[phase][what]);
         println!(
             "{name:<36} {:>9.0} {:>7} {:>9.2} {:>9.2} {:>9.1}",
             of("per_s"),
