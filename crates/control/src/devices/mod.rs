@@ -74,6 +74,8 @@ struct Inner {
     memory: RwLock<Memory>,
     notes: Notes,
     turns: Turns,
+    /// Of who reads what sources declare.
+    reading: tokio::sync::Mutex<()>,
     wake: Wake,
 }
 
@@ -81,7 +83,8 @@ impl Devices {
     /// None in memory yet: [`Devices::reload`] reads them.
     pub fn new(store: Store, clock: Clock, rollouts: Arc<dyn RolloutPort>) -> Self {
         let (memory, notes, turns) = (RwLock::default(), Notes::default(), Turns::default());
-        Self(Arc::new(Inner { store, clock, rollouts, memory, notes, turns, wake: Wake::default() }))
+        let (reading, wake) = (tokio::sync::Mutex::default(), Wake::default());
+        Self(Arc::new(Inner { store, clock, rollouts, memory, notes, turns, reading, wake }))
     }
 
     /// Where a device is; nothing is known of one that is not enrolled.
@@ -131,13 +134,23 @@ impl Devices {
         if self.read().stamp == stamp {
             return Ok(());
         }
-        self.refresh().await?;
+        // All requests of a site that is switched on may see the change, and what is read is large: one reads.
+        let reading = self.0.reading.lock().await;
+        let stamp = self.0.store.fleet_stamp().await?;
+        if self.read().stamp == stamp {
+            return Ok(());
+        }
+        self.refresh_alone(&reading).await?;
         self.write().stamp = stamp;
         Ok(())
     }
 
     /// Reads again what sources declare and have released.
     async fn refresh(&self) -> Result<(), ControlError> {
+        self.refresh_alone(&self.0.reading.lock().await).await
+    }
+
+    async fn refresh_alone(&self, _: &tokio::sync::MutexGuard<'_, ()>) -> Result<(), ControlError> {
         let mut sources = std::collections::BTreeMap::new();
         for source in self.0.store.sources().await? {
             let pins = {
