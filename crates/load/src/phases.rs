@@ -86,8 +86,8 @@ pub(crate) async fn closed(
     Ok(Figures::of(&mut latencies.concat(), 0, begin.elapsed()))
 }
 
-/// Requests arrive at a rate, whether the ones before were answered or not: a latency counts from the moment at
-/// which the request was due.
+/// Requests arrive at a rate, whether the ones before were answered or not: a latency counts from the moment
+/// at which the request was due.
 pub(crate) async fn open(
     server: SocketAddr,
     devices: &[Device],
