@@ -86,8 +86,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     println!("setup: installing {}", packages.join(" "));
     apt_get(&["update", "-qq"]).context("cannot fetch the package lists")?;
-    let install = ["install", "-y", "-qq", "-o", "DPkg::Lock::Timeout=300"];
-    apt_get(&[&install[..], &packages].concat()).context("cannot install the packages")?;
+    install(&packages)?;
     match missing().as_slice() {
         [] => Ok(()),
         still => bail!("installed, but what these packages bring is still not found: {}", still.join(" ")),
@@ -198,6 +197,12 @@ pub(crate) fn oras() -> anyhow::Result<PathBuf> {
 /// Where [`clients`] puts oras: the root of a small Debian.
 fn root_of_oras() -> anyhow::Result<PathBuf> {
     Ok(workspace::cache()?.join("oras").join(SUITE_OF_ORAS))
+}
+
+/// Installs packages of Debian.
+pub(crate) fn install(packages: &[&str]) -> anyhow::Result<()> {
+    let install = ["install", "-y", "-qq", "-o", "DPkg::Lock::Timeout=300"];
+    apt_get(&[&install[..], packages].concat()).context("cannot install the packages")
 }
 
 fn missing() -> Vec<&'static str> {

@@ -12,8 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
-use hyper::StatusCode;
+use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 use crate::client::Connection;
@@ -98,11 +97,7 @@ async fn polls(server: SocketAddr, devices: &[Device]) -> anyhow::Result<Value> 
 /// The same loops at a registry that knows no devices: all ask for one manifest, without credentials.
 async fn rival(server: SocketAddr, path: &str) -> anyhow::Result<Value> {
     let anyone = [Device { authorization: String::new() }];
-    let ask = async |connection: &mut Connection, _: &Device| {
-        let answer = connection.get(path, None).await?;
-        ensure!(answer.status == StatusCode::OK, "{path}: {}", answer.status);
-        anyhow::Ok(())
-    };
+    let ask = async |connection: &mut Connection, _: &Device| phases::manifest(connection, path, None).await;
     let closed = phases::closed(server, &anyone, (CONNECTIONS, CLOSED), ask).await?;
     let open = phases::open(server, &anyone, (CONNECTIONS, OPEN_RATE, OPEN), ask).await?;
     Ok(json!({ "closed": closed.figures(), "open": open.figures() }))

@@ -155,15 +155,23 @@ pub(crate) async fn challenged(connection: &mut Connection, device: &Device) -> 
     ensure!(answer.status == StatusCode::OK, "the token: {}", answer.status);
     let document: Value = serde_json::from_slice(&answer.body)?;
     let bearer = format!("Bearer {}", document["token"].as_str().context("no token")?);
-    let answer = connection.get(OWN, Some(&bearer)).await?;
-    ensure!(answer.status == StatusCode::OK, "with a token: {}", answer.status);
-    Ok(())
+    manifest(connection, OWN, Some(&bearer)).await
 }
 
 /// A device asks for its image, with its credentials.
 pub(crate) async fn poll(connection: &mut Connection, device: &Device) -> anyhow::Result<()> {
-    let answer = connection.get(OWN, Some(&device.authorization)).await?;
-    ensure!(answer.status == StatusCode::OK, "{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+    manifest(connection, OWN, Some(&device.authorization)).await
+}
+
+/// A request for a manifest, which is answered.
+pub(crate) async fn manifest(
+    connection: &mut Connection,
+    path: &str,
+    authorization: Option<&str>,
+) -> anyhow::Result<()> {
+    let answer = connection.get(path, authorization).await?;
+    let text = String::from_utf8_lossy(&answer.body);
+    ensure!(answer.status == StatusCode::OK, "{path}: {}: {text}", answer.status);
     Ok(())
 }
 

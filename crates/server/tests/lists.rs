@@ -4,54 +4,13 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
+use common::statements::{STATEMENTS, Statements};
 use common::world::{World, source, world};
 use edgewright_api::ImageState;
 use edgewright_model::run::ReleaseNumber;
 use sqlx::{AssertSqlSafe, Connection as _};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Metadata, Subscriber, span};
-
-/// Counts the statements that SQLite was given.
-struct Statements;
-
-static STATEMENTS: AtomicUsize = AtomicUsize::new(0);
-
-/// How often all slots of a source were read.
-static READINGS: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts those of the statements.
-struct OfSlots;
-
-impl Visit for OfSlots {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() == "summary" && format!("{value:?}").contains("FROM slots") {
-            READINGS.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Subscriber for Statements {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        STATEMENTS.fetch_add(1, Ordering::Relaxed);
-        event.record(&mut OfSlots);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
 
 /// The number of variants in the release of [`fill`].
 const VARIANTS: usize = 5_000;
@@ -174,20 +133,4 @@ async fn five_thousand_variants_are_listed_in_pages_without_a_query_per_row() {
     let jobs = world.client.jobs(run, None, 0).await.unwrap();
     assert_eq!((jobs.count, jobs.jobs[0].node.as_str()), (1, "hmi/plant-a"));
     assert!(world.client.jobs(run, None, jobs.count).await.unwrap().jobs.is_empty());
-
-    // Requests that see a changed inventory at the same time wait for one that reads it.
-    let mut db = edgewright_sqlite::connect(&world.data.database()).await.unwrap();
-    sqlx::query("UPDATE sources SET inventory_commit = 'another'").execute(&mut db).await.unwrap();
-    db.close().await.unwrap();
-    let before = READINGS.load(Ordering::Relaxed);
-    let order = serde_json::from_value(serde_json::json!({ "site": "plant-00001" })).unwrap();
-    let requests = (0..16).map(|_| world.client.make_enrolment(&order));
-    let answers = futures::future::join_all(requests).await;
-    // The site has no slot.
-    assert!(
-        answers.iter().all(|answer| answer.as_ref().is_err_and(|error| error.to_string().contains("slot")))
-    );
-    let readings = READINGS.load(Ordering::Relaxed) - before;
-    // Other parts of the server may read it, too; without waiting, each request does.
-    assert!((1..=8).contains(&readings), "{readings} readings of all slots");
 }

@@ -3,7 +3,6 @@
 use edgewright_model::Digest;
 use edgewright_model::names::DeviceId;
 use jiff::Timestamp;
-
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::Operation as _;

@@ -101,23 +101,20 @@ impl Store {
         &self,
         source: SourceId,
     ) -> Result<BTreeMap<DeviceId, Duration>, StoreError> {
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "SELECT m.device, CAST(max((julianday(h.at) - julianday(o.at)) * 86400) AS INTEGER) AS seconds
              FROM rollouts r JOIN rollout_events o ON o.rollout = r.number AND o.kind = 'offered'
              JOIN rollout_events h ON h.rollout = r.number AND h.kind = 'healthy' AND h.member = o.member
              JOIN rollout_members m ON m.rollout = r.number AND m.member = o.member
              WHERE r.source_id = ? GROUP BY m.device",
-        )
-        .bind(source.0)
-        .fetch_all(&self.readers)
-        .await
-        .doing("read how long confirmations take")?;
+        );
         let time = |row: &SqliteRow| {
             let seconds: i64 = row::number(row, "seconds")?;
             let seconds = u64::try_from(seconds).unwrap_or_default();
             Ok((row::text(row, "device")?, Duration::from_secs(seconds)))
         };
-        rows.iter().map(time).collect()
+        let rows = query.bind(source.0).fetch(&self.readers);
+        Ok(row::all(rows, "read how long confirmations take", time).await?.into_iter().collect())
     }
 
     /// The channels that slots with an enrolled device follow. A slot that names none follows the only one.

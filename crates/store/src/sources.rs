@@ -227,9 +227,7 @@ impl Store {
         })
         .await
     }
-}
 
-impl Store {
     /// The names of the sources whose runs have a digest: a platform manifest's, or of an index.
     ///
     /// # Errors

@@ -88,7 +88,8 @@ pub fn oras() -> Option<PathBuf> {
     found
 }
 
-/// Builds an example of a package and gives its program. `cargo test --test NAME` alone does not build it.
+/// Builds an example of the workspace and gives its program: `cargo test --test NAME` alone does not build
+/// it.
 ///
 /// # Panics
 /// If it does not compile.

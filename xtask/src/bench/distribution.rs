@@ -1,4 +1,4 @@
-//! The registry of rivals: CNCF distribution on loopback, without logs of requests.
+//! The registry of rivals: CNCF distribution on loopback, with its cache, without logs and traces.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -15,19 +15,18 @@ const REGISTRY: &str = "github.com/distribution/distribution/v3/cmd/registry";
 /// Its newest release.
 const RELEASE: &str = "v3.1.2";
 
-/// Debian's package of an earlier release, and its program.
+/// Debian's build of an earlier release; `setup` installs it.
 const DEBIANS: &str = "docker-registry";
 
-/// Installs it.
+/// Compiles it, if there is Go.
 pub(super) fn setup() -> anyhow::Result<()> {
     let programs = compiled()?;
     if is_installed("go") && !programs.join("registry").exists() {
         println!("bench: compiling {REGISTRY} {RELEASE}, once");
         Run::new("go").args(["install", &format!("{REGISTRY}@{RELEASE}")]).env("GOBIN", programs).run()?;
     }
-    if registry()? == Path::new(DEBIANS) && !is_installed(DEBIANS) {
+    if registry()? == Path::new(DEBIANS) {
         println!("bench: without Go the rival is Debian's build of an earlier release");
-        install(DEBIANS)?;
     }
     Ok(())
 }
@@ -41,19 +40,6 @@ fn registry() -> anyhow::Result<PathBuf> {
 /// Where the compiled registry is kept.
 fn compiled() -> anyhow::Result<PathBuf> {
     Ok(workspace::cache()?.join("distribution").join(RELEASE))
-}
-
-pub(super) fn install(package: &str) -> anyhow::Result<()> {
-    let install = [
-        "DEBIAN_FRONTEND=noninteractive",
-        "apt-get",
-        "install",
-        "-y",
-        "-qq",
-        "-o",
-        "DPkg::Lock::Timeout=300",
-    ];
-    Run::as_root("env")?.args(install).arg(package).run()
 }
 
 /// A running registry; it ends with this value.
@@ -73,11 +59,13 @@ impl Distribution {
         std::fs::write(
             &settings,
             format!(
-                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}/storage}}}}\nhttp: {{addr: \"{address}\"}}\n",
+                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}/storage}}, cache: {{blobdescriptor: inmemory}}}}\nhttp: {{addr: \"{address}\"}}\n",
                 root.display()
             ),
         )?;
-        let child = Run::new(registry()?).arg("serve").arg(settings).start_logged(&log)?;
+        // It would send traces to a collector that is not there.
+        let serve = Run::new(registry()?).arg("serve").arg(settings).env("OTEL_TRACES_EXPORTER", "none");
+        let child = serve.start_logged(&log)?;
         let registry = Self { child, address };
         for _ in 0..100 {
             if Run::new("curl").args(["-sf", &format!("http://{}/v2/", registry.address)]).succeeds() {

@@ -69,14 +69,10 @@ pub(super) fn run() -> anyhow::Result<()> {
     let rival = read(polled)?;
     print(&enrolled, &polls, &rival);
     let number = |phase: &str, name: &str| polls[phase][name].as_f64().unwrap_or(f64::NAN);
-    let rival_us = 1e6 / rival["closed"]["per_s"].as_f64().unwrap_or(f64::NAN);
+    let rivals_rate = rival["closed"]["per_s"].as_f64().unwrap_or(f64::NAN);
     let goals = [
         Goal { name: "fleet.us_per_poll", value: 1e6 / number("closed", "per_s"), bound: 100.0 },
-        Goal {
-            name: "fleet.rival_poll_ratio",
-            value: 1e6 / number("closed", "per_s") / rival_us,
-            bound: 1.0,
-        },
+        Goal { name: "fleet.rival_poll_ratio", value: rivals_rate / number("closed", "per_s"), bound: 1.0 },
         Goal { name: "fleet.open_loop_p99_ms", value: number("open", "p99_ms"), bound: 20.0 },
         Goal { name: "fleet.storm_s", value: number("storm", "seconds"), bound: 61.0 },
         Goal { name: "fleet.storm_errors", value: number("storm", "errors"), bound: 0.0 },

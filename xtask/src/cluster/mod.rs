@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
             requirements::check_space()?;
             let parts = Parts::new()?;
             if has_all {
-                parts.ensure_all(keeps_caches)?;
+                parts.ensure_all()?;
             } else {
                 parts.ensure(has_kubevirt, keeps_caches)?;
             }

@@ -42,7 +42,7 @@ impl Demo<'_> {
 
         self.story
             .step("The devices enrol; each asks for device/self:current, and reports that it is healthy");
-        let enrol = |number| Puller::enrol(&self.server, self.place, &format!("plant-c/cell-{number}"));
+        let enrol = |number| Puller::enrol(&self.server, &format!("plant-c/cell-{number}"));
         let devices: Vec<Puller> = (1..=DEVICES).map(enrol).collect::<Result<_, _>>()?;
         let old = devices[0].digest()?;
         for device in &devices {

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use serde_json::Value;
 
-use super::place::Place;
 use super::server::{Server, text};
 use crate::command::Run;
 
 /// An enrolled device.
 #[derive(Debug)]
 pub(crate) struct Puller {
+    pub(crate) id: String,
     /// Of the registry.
     address: String,
     /// `ID:CREDENTIAL`.
@@ -24,16 +24,18 @@ pub(crate) struct Puller {
 
 impl Puller {
     /// Enrols the device of a slot, such as `plant-c/cell-1`.
-    pub(crate) fn enrol(server: &Server<'_>, place: &Place, slot: &str) -> anyhow::Result<Self> {
-        let identity = place.root.join("devices").join(slot);
+    pub(crate) fn enrol(server: &Server<'_>, slot: &str) -> anyhow::Result<Self> {
+        let root = &server.place().root;
+        let identity = root.join("devices").join(slot);
         let command = server.operator(&["device", "enrol", slot, "--json"])?.arg("--out").arg(&identity);
         let document: Value = serde_json::from_str(&command.output()?)?;
         let (id, credential) = (text(&document["device"]), text(&document["credential"]));
         ensure!(!id.is_empty() && !credential.is_empty(), "no identity: {document}");
         Ok(Self {
+            id: id.to_owned(),
             address: server.address.clone(),
             credentials: format!("{id}:{credential}"),
-            manifest: place.root.join(format!("{}.manifest", slot.replace('/', "-"))),
+            manifest: root.join(format!("{}.manifest", slot.replace('/', "-"))),
             identity,
         })
     }

@@ -52,6 +52,11 @@ impl<'a> Server<'a> {
         Ok(server)
     }
 
+    /// Its folders.
+    pub(crate) const fn place(&self) -> &'a Place {
+        self.place
+    }
+
     /// The command line that starts this server again.
     pub(crate) fn command_line(&self) -> String {
         serve(&self.program, self.place, &self.tools, &self.address).join(" ")

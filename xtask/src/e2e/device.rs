@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::world::World;
 use crate::command::Run;
-use crate::demo::place::Place;
 use crate::demo::server::{Server, text};
 use crate::demo::story::{Story, say};
 use crate::workspace;
@@ -47,11 +46,6 @@ impl<'a> Device<'a> {
     /// Ends the server. The next call that needs one starts it again.
     pub(super) fn stop_server(&mut self) {
         self.server = None;
-    }
-
-    /// The folders of the server.
-    pub(super) const fn place(&self) -> &'a Place {
-        &self.world.place
     }
 
     pub(super) fn server(&mut self) -> anyhow::Result<&mut Server<'a>> {
@@ -199,11 +193,12 @@ impl<'a> Device<'a> {
         })
     }
 
+    /// Makes a disk; `with_device` adds what the device is.
     fn disk(
         &mut self,
         (format, output): (&str, &Path),
         story: &Story,
-        of_device: impl FnOnce(Run) -> Run,
+        with_device: impl FnOnce(Run) -> Run,
     ) -> anyhow::Result<Installed> {
         let world = self.world;
         let address = self.server()?.url();
@@ -219,7 +214,7 @@ impl<'a> Device<'a> {
             .arg(&world.tools)
             .arg("--data")
             .arg(&world.place.data);
-        let answer = of_device(run).output_with_progress(&mut |line| story.progress(&step(line)))?;
+        let answer = with_device(run).output_with_progress(&mut |line| story.progress(&step(line)))?;
         let document: Value = serde_json::from_str(&answer).context("`edgewright disk --json`")?;
         let value = |key: &str| text(&document[key]).to_owned();
         Ok(Installed { digest: value("digest"), accelerator: value("accelerator") })

@@ -8,8 +8,9 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
+use super::cluster::world::until;
 use super::device::Device;
 use super::disk::Disk;
 use super::life::{Life, RUN_LIMIT, ensure_kept, remove, shown_on_error};
@@ -23,11 +24,12 @@ use crate::test::shown;
 const SLOTS: [&str; 4] = ["plant/press-1", "plant/press-2", "plant/press-3", "plant/press-4"];
 /// How long the server may take for what it does by itself, soaks included.
 const LIMIT: Duration = Duration::from_mins(5);
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The fleet: a machine, two canaries more, and one device that comes last.
+/// The fleet: the machine, two canaries more, and one device that comes last.
 struct Fleet<'a, 'b> {
     life: &'b mut Life<'a>,
+    /// The machine.
+    own: Puller,
     canaries: [Puller; 2],
     last: Puller,
 }
@@ -44,7 +46,7 @@ pub(crate) fn rollout() -> anyhow::Result<()> {
     let (own, disk) = (own?, world.disk());
     let installed = life.device.install_slot(SLOTS[0], &own.identity, &disk, &life.story)?;
     ensure!(installed.digest == first, "the disk has {}, and the release {first}", installed.digest);
-    let mut fleet = Fleet { life: &mut life, canaries: [two?, three?], last: last? };
+    let mut fleet = Fleet { life: &mut life, own, canaries: [two?, three?], last: last? };
     fleet.be_healthy()?;
     let mut machine = Machine::start(&world, &installed.accelerator, &[Disk::Kept(&disk)])?;
     let outcome = fleet.take_rollouts(&mut machine, &first);
@@ -69,7 +71,7 @@ impl Fleet<'_, '_> {
             .wait("version 2 confirmed", BOOT_LIMIT, &self.life.story, |seen| seen.rests_on(&second, None))?;
         ensure!(self.last.digest()? == old, "the last device got version 2 before the canaries had it");
         self.be_healthy()?;
-        self.until("the soak is over", |fleet| Ok(fleet.last.digest()? != old))?;
+        until("the soak is over", LIMIT, || Ok(self.last.digest()? != old))?;
         self.be_healthy()?;
         self.until_state("complete")?;
 
@@ -101,16 +103,15 @@ impl Fleet<'_, '_> {
         machine.wait("version 2 again", BOOT_LIMIT, &self.life.story, |seen| seen.rests_on(&second, None))?;
         ensure_kept(machine, 2)?;
         self.until_state("complete")?;
-        let id = self.machine_id()?;
-        say(&self.life.device.order(&["device", "show", &id])?);
+        say(&self.life.device.order(&["device", "show", &self.own.id])?);
         Ok(())
     }
 
     /// The canaries that are skopeo ask until both are offered another digest than `old`. Gives it.
     fn offered_to_canaries(&self, old: &str) -> anyhow::Result<String> {
-        self.until("the canaries are offered it", |fleet| {
+        until("the canaries are offered it", LIMIT, || {
             let answers: Vec<String> =
-                fleet.canaries.iter().map(Puller::digest).collect::<anyhow::Result<_>>()?;
+                self.canaries.iter().map(Puller::digest).collect::<anyhow::Result<_>>()?;
             Ok(answers.iter().all(|digest| digest != old))
         })?;
         self.canaries[0].digest()
@@ -123,34 +124,13 @@ impl Fleet<'_, '_> {
     }
 
     fn until_state(&mut self, wanted: &str) -> anyhow::Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let rollout = self.life.device.answer(&["rollout", "show", "stable"])?;
-            if text(&rollout["state"]) == wanted {
-                say(&self.life.device.order(&["rollout", "show", "stable"])?);
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "the rollout should be {wanted}: {rollout}");
-            std::thread::sleep(LOOK_AGAIN);
-        }
-    }
-
-    fn until(&self, what: &str, is_so: impl Fn(&Self) -> anyhow::Result<bool>) -> anyhow::Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        while !is_so(self)? {
-            ensure!(Instant::now() < deadline, "waited too long until {what}");
-            std::thread::sleep(LOOK_AGAIN);
-        }
-        self.life.story.progress(what);
+        let device = &mut self.life.device;
+        until(&format!("the rollout is {wanted}"), LIMIT, || {
+            let rollout = device.server()?.json(&["rollout", "show", "stable"])?;
+            Ok(text(&rollout["state"]) == wanted)
+        })?;
+        say(&device.order(&["rollout", "show", "stable"])?);
         Ok(())
-    }
-
-    fn machine_id(&mut self) -> anyhow::Result<String> {
-        let devices = self.life.device.answer(&["devices"])?;
-        let mut devices = devices["devices"].as_array().context("no list of devices")?.iter();
-        let found =
-            devices.find(|device| device["slot"] == "press-1").context("the machine is not listed")?;
-        Ok(text(&found["id"]).to_owned())
     }
 }
 
@@ -164,16 +144,11 @@ impl Life<'_> {
 
 impl Device<'_> {
     fn enrol(&mut self, slot: &str) -> anyhow::Result<Puller> {
-        let place = self.place();
-        Puller::enrol(self.server()?, place, slot)
+        Puller::enrol(self.server()?, slot)
     }
 
     /// Gives an order to the server. Returns what it printed.
     fn order(&mut self, words: &[&str]) -> anyhow::Result<String> {
         self.server()?.operator(words)?.output()
-    }
-
-    fn answer(&mut self, words: &[&str]) -> anyhow::Result<serde_json::Value> {
-        self.server()?.json(words)
     }
 }

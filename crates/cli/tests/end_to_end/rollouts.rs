@@ -5,7 +5,7 @@ use std::path::Path;
 use edgewright_model::Digest;
 use serde_json::Value;
 
-use crate::devices::{Device, released, serve};
+use crate::devices::{self, Device, released, serve};
 use crate::server::Server;
 use crate::world::{Repository, edgewright, until};
 
@@ -21,14 +21,12 @@ pub(crate) async fn json(folder: &Path, arguments: &[&str]) -> Value {
 
 /// A source whose site `a` has so many slots, with a policy.
 pub(crate) async fn plants(folder: &Path, slots: usize, policy: &str) -> Repository {
-    let repository = Repository::plants(folder.join("plants"), &["a"]).await;
-    let slots: Vec<String> = (0..slots).map(|slot| format!("{{id: press-{slot}, image: hmi}}")).collect();
-    repository.write("sites/a/site.yaml", format!("id: s-a\nslots: [{}]\n", slots.join(", ")));
+    let repository = devices::plants(folder, slots).await;
     let path = folder.join("plants/edgewright.yaml");
     let source = std::fs::read_to_string(&path).unwrap();
     let without: Vec<&str> = source.lines().filter(|line| !line.starts_with("channels")).collect();
     repository.write("edgewright.yaml", format!("{}\n{policy}", without.join("\n")));
-    repository.commit("slots and a policy").await;
+    repository.commit("a policy").await;
     repository
 }
 

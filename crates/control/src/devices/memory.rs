@@ -1,5 +1,6 @@
 //! What offers are made from, in memory: a poll reads nothing from the database.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use edgewright_model::Digest;
@@ -25,8 +26,6 @@ pub(super) struct Memory {
     at_sites: HashMap<(SourceId, SiteId), BTreeSet<DeviceId>>,
     pub(super) credentials: HashMap<AccessToken, Credential>,
     pub(super) sources: BTreeMap<SourceId, SourceFacts>,
-    /// What they were read at.
-    pub(super) stamp: String,
 }
 
 /// A credential: whose it is, and until when.
@@ -133,18 +132,19 @@ impl Memory {
     /// Takes a device's row over.
     pub(super) fn put(&mut self, row: FleetDevice) {
         let place = |row: &FleetDevice| (row.source, row.site.clone());
-        if let Some(member) = self.devices.get_mut(&row.id) {
-            if place(&member.row) != place(&row) {
-                if let Some(there) = self.at_sites.get_mut(&place(&member.row)) {
-                    there.remove(&row.id);
-                }
-                self.at_sites.entry(place(&row)).or_default().insert(row.id.clone());
+        let (before, after) = (self.devices.get(&row.id).map(|member| place(&member.row)), place(&row));
+        if before.as_ref() != Some(&after) {
+            if let Some(there) = before.and_then(|before| self.at_sites.get_mut(&before)) {
+                there.remove(&row.id);
             }
-            member.row = row;
-            return;
+            self.at_sites.entry(after).or_default().insert(row.id.clone());
         }
-        self.at_sites.entry(place(&row)).or_default().insert(row.id.clone());
-        self.devices.insert(row.id.clone(), Member { row, failed: BTreeSet::new() });
+        match self.devices.entry(row.id.clone()) {
+            Entry::Occupied(mut member) => member.get_mut().row = row,
+            Entry::Vacant(new) => {
+                new.insert(Member { row, failed: BTreeSet::new() });
+            }
+        }
     }
 
     /// The device that has a slot for itself.
@@ -215,8 +215,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_held_by_the_device_that_was_put_there_last() {
-        let [site, slot, other]: [String; 3] = ["s-a", "press-1", "press-2"].map(str::to_owned);
-        let (site, slot): (SiteId, SlotId) = (site.parse().unwrap(), slot.parse().unwrap());
+        let (site, slot): (SiteId, SlotId) = ("s-a".parse().unwrap(), "press-1".parse().unwrap());
         let row = |id: &str, source, state| FleetDevice {
             id: id.parse().unwrap(),
             source: SourceId(source),
@@ -236,7 +235,7 @@ mod tests {
         let holder =
             |memory: &Memory, source| memory.in_slot(SourceId(source), &site, &slot).map(ToString::to_string);
         memory.put(row("one", 1, DeviceState::Active));
-        assert_eq!(memory.in_slot(SourceId(1), &site, &other.parse().unwrap()), None);
+        assert_eq!(memory.in_slot(SourceId(1), &site, &"press-2".parse().unwrap()), None);
         assert_eq!(memory.in_slot(SourceId(1), &"s-b".parse().unwrap(), &slot), None);
         assert_eq!([1, 2].map(|source| holder(&memory, source)), [Some("one".to_owned()), None]);
         // Replaced.

@@ -74,8 +74,8 @@ struct Inner {
     memory: RwLock<Memory>,
     notes: Notes,
     turns: Turns,
-    /// Of who reads what sources declare.
-    reading: tokio::sync::Mutex<()>,
+    /// The state of sources that memory was made from.
+    read_at: tokio::sync::Mutex<String>,
     wake: Wake,
 }
 
@@ -83,8 +83,8 @@ impl Devices {
     /// None in memory yet: [`Devices::reload`] reads them.
     pub fn new(store: Store, clock: Clock, rollouts: Arc<dyn RolloutPort>) -> Self {
         let (memory, notes, turns) = (RwLock::default(), Notes::default(), Turns::default());
-        let (reading, wake) = (tokio::sync::Mutex::default(), Wake::default());
-        Self(Arc::new(Inner { store, clock, rollouts, memory, notes, turns, reading, wake }))
+        let (read_at, wake) = (tokio::sync::Mutex::default(), Wake::default());
+        Self(Arc::new(Inner { store, clock, rollouts, memory, notes, turns, read_at, wake }))
     }
 
     /// Where a device is; nothing is known of one that is not enrolled.
@@ -119,8 +119,8 @@ impl Devices {
             .collect();
         {
             let mut memory = self.write();
-            let before = std::mem::replace(&mut *memory, read);
-            (memory.sources, memory.stamp) = (before.sources, before.stamp);
+            read.sources = std::mem::take(&mut memory.sources);
+            *memory = read;
         }
         self.refresh().await
     }
@@ -130,27 +130,24 @@ impl Devices {
     /// # Errors
     /// The database cannot be read; what is in memory stays.
     pub(crate) async fn refresh_if_changed(&self) -> Result<(), ControlError> {
+        // Those that see the same change wait for the one that reads: what is read is large.
+        let mut read_at = self.0.read_at.lock().await;
         let stamp = self.0.store.fleet_stamp().await?;
-        if self.read().stamp == stamp {
-            return Ok(());
+        if *read_at != stamp {
+            self.read_sources().await?;
+            *read_at = stamp;
         }
-        // All requests of a site that is switched on may see the change, and what is read is large: one reads.
-        let reading = self.0.reading.lock().await;
-        let stamp = self.0.store.fleet_stamp().await?;
-        if self.read().stamp == stamp {
-            return Ok(());
-        }
-        self.refresh_alone(&reading).await?;
-        self.write().stamp = stamp;
         Ok(())
     }
 
     /// Reads again what sources declare and have released.
     async fn refresh(&self) -> Result<(), ControlError> {
-        self.refresh_alone(&self.0.reading.lock().await).await
+        let _reading = self.0.read_at.lock().await;
+        self.read_sources().await
     }
 
-    async fn refresh_alone(&self, _: &tokio::sync::MutexGuard<'_, ()>) -> Result<(), ControlError> {
+    /// Who calls this holds [`Inner::read_at`].
+    async fn read_sources(&self) -> Result<(), ControlError> {
         let mut sources = std::collections::BTreeMap::new();
         for source in self.0.store.sources().await? {
             let pins = {

@@ -41,12 +41,13 @@ impl Devices {
 
     fn status_in(&self, memory: &Memory, row: &FleetDevice) -> DeviceStatus {
         let source = memory.sources.get(&row.source);
-        let slot = source.and_then(|source| source.slot(row));
+        let site = source.and_then(|source| source.sites.get(&row.site));
+        let slot = site.and_then(|site| site.slots.get(&row.slot));
         let offer = memory.offer(&row.id, &*self.0.rollouts, self.0.clock.now());
         let (offer, reason) = offer.map_or((None, String::new()), |offer| (offer.image, offer.why.words()));
         DeviceStatus {
             source: source.and_then(|source| source.name.clone()),
-            site_name: memory.whereabouts(row.source, &row.site).site,
+            site_name: site.map(|site| site.name.clone()),
             variant: slot.and_then(|slot| slot.variant.clone()),
             channel: source.zip(slot).and_then(|(source, slot)| source.channel(slot).cloned()),
             is_orphan: memory.is_orphan(row),

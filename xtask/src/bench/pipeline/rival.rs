@@ -7,12 +7,12 @@ use super::clear;
 use crate::bench::distribution::{self, Distribution};
 use crate::bench::measure::{Cost, cost};
 use crate::command::is_installed;
-use crate::workspace;
+use crate::{setup, workspace};
 
 /// Installs what the baseline needs besides what tests need: a registry, and `bc` for the script's `phase`.
 pub(super) fn setup() -> anyhow::Result<()> {
     if !is_installed("bc") {
-        distribution::install("bc")?;
+        setup::install(&["bc"])?;
     }
     distribution::setup()
 }

@@ -43,11 +43,10 @@ impl Parts {
         })
     }
 
-    /// Makes all that is missing, also what scenarios on request need, with the same caches of Go.
-    pub(super) fn ensure_all(&self, keeps_caches: bool) -> anyhow::Result<()> {
+    /// Makes all that is missing, also what scenarios on request need, and keeps Go's caches.
+    pub(super) fn ensure_all(&self) -> anyhow::Result<()> {
         self.ensure(true, true)?;
-        others::ensure()?;
-        if keeps_caches { Ok(()) } else { go::remove_caches() }
+        others::ensure()
     }
 
     /// Makes what is missing. `keeps_caches`: so that the next build compiles only what changed.

@@ -108,7 +108,7 @@ fn builds(site: &Site<'_>) -> anyhow::Result<Vec<String>> {
     names(site, "builds.shipwright.io")
 }
 
-/// The names of all objects of some kinds: those of the platform have not the label of a job's.
+/// The names of all objects of some kinds: those that the platform makes have no label of a job.
 fn names(site: &Site<'_>, kinds: &str) -> anyhow::Result<Vec<String>> {
     let names = site.kubectl(&["get", kinds, "--output", "jsonpath={.items[*].metadata.name}"])?;
     Ok(names.split_whitespace().map(str::to_owned).collect())
