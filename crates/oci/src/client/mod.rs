@@ -8,6 +8,7 @@ mod auth;
 mod copy;
 mod error;
 mod manifests;
+mod passing;
 mod pull;
 mod push;
 mod transport;
@@ -19,8 +20,11 @@ use edgewright_model::Digest;
 use edgewright_model::order::RegistryAccess;
 use tokio::io::AsyncWriteExt as _;
 
+use passing::Redirects;
+
 pub use auth::Credentials;
 pub use error::ClientError;
+pub use passing::BlobPart;
 pub use pull::BlobReader;
 
 pub use crate::media::ManifestBytes;
@@ -69,7 +73,17 @@ impl Client {
         credentials: Credentials,
         authority: Option<&[u8]>,
     ) -> Result<Self, ClientError> {
-        Ok(Self { transport: Arc::new(transport::Transport::new(url, credentials, authority)?) })
+        Self::with_redirects(url, credentials, authority, Redirects::Default)
+    }
+
+    fn with_redirects(
+        url: &str,
+        credentials: Credentials,
+        authority: Option<&[u8]>,
+        redirects: Redirects,
+    ) -> Result<Self, ClientError> {
+        let transport = transport::Transport::new(url, credentials, authority, redirects)?;
+        Ok(Self { transport: Arc::new(transport) })
     }
 
     /// A client of the registry `HOST[:PORT]` of an image reference: with TLS, except for loopback addresses.

@@ -13,11 +13,14 @@ use serde::Deserialize;
 
 use super::auth::{Challenge, Credentials};
 use super::error::ClientError;
+use super::passing::{Redirects, policy};
 
 /// Time limit for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit between two reads of a response.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
+/// Maximum number of redirects that are followed for a blob that is passed on.
+pub(super) const REDIRECTS_LIMIT: usize = 5;
 /// Maximum number of bytes that are read of an error's body.
 const ERROR_BODY_LIMIT: usize = 16 * 1024;
 
@@ -73,6 +76,7 @@ impl Transport {
         url: &str,
         credentials: Credentials,
         authority: Option<&[u8]>,
+        redirects: Redirects,
     ) -> Result<Self, ClientError> {
         let address = || ClientError::Address { url: url.to_owned() };
         let base: Url = url.parse().map_err(|_| address())?;
@@ -84,6 +88,7 @@ impl Transport {
         let builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
+            .redirect(policy(redirects))
             .tcp_nodelay(true)
             .user_agent(concat!("edgewright/", env!("CARGO_PKG_VERSION")));
         // A proxy cannot reach the local loopback.
@@ -347,7 +352,7 @@ mod tests {
         ] {
             assert_eq!(url_of_host(host), url);
         }
-        assert!(Transport::new("ftp://x", Credentials::Anonymous, None).is_err());
-        assert!(Transport::new("x", Credentials::Anonymous, None).is_err());
+        assert!(Transport::new("ftp://x", Credentials::Anonymous, None, Redirects::Default).is_err());
+        assert!(Transport::new("x", Credentials::Anonymous, None, Redirects::Default).is_err());
     }
 }
