@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 
 use crate::downloads::{Downloader, Turn};
 use crate::error::RegistryError;
+use crate::external::{ExternalBlob, Trouble};
 use crate::metadata::{BlobRow, Change};
 use crate::pace::{CLIENT_RATE_LIMIT, Pace};
 use crate::registry::Inner;
@@ -32,7 +33,6 @@ const PIECE: usize = 64 * 1024;
 pub(crate) struct OpenBlob {
     file: Arc<dyn BlobFile>,
     row: BlobRow,
-    digest: Digest,
 }
 
 /// A part of a response: its header, and its range of bytes.
@@ -42,17 +42,38 @@ pub(crate) struct Part {
     pub(crate) range: Range<u64>,
 }
 
+/// What a response is read from.
+pub(crate) enum Content {
+    /// The own file.
+    Own(OpenBlob),
+    /// An external registry.
+    External(Box<ExternalBlob>),
+}
+
 #[derive(Debug)]
 enum Fault {
     Damaged(String),
+    External(Trouble),
     Panicked,
 }
 
-impl OpenBlob {
-    pub(crate) fn size(&self) -> u64 {
-        self.row.size
+impl Content {
+    pub(crate) const fn size(&self) -> u64 {
+        match self {
+            Self::Own(blob) => blob.row.size,
+            Self::External(blob) => blob.size(),
+        }
     }
 
+    async fn chunk(&mut self, index: u64) -> Result<Bytes, Fault> {
+        match self {
+            Self::Own(blob) => blob.chunk(index).await,
+            Self::External(blob) => blob.chunk(index).await.map_err(Fault::External),
+        }
+    }
+}
+
+impl OpenBlob {
     pub(crate) const fn row(&self) -> &BlobRow {
         &self.row
     }
@@ -88,7 +109,7 @@ impl Inner {
         let (store, named) = (Arc::clone(&self.store), digest.clone());
         let fault = match spawn_blocking(move || store.open(&named)).await? {
             Ok(file) if file.size() == row.size => {
-                return Ok(OpenBlob { file: file.into(), row, digest: digest.clone() });
+                return Ok(OpenBlob { file: file.into(), row });
             }
             Ok(file) => format!("the file has {} bytes instead of {}", file.size(), row.size),
             Err(error @ BlobError::Missing(_)) => error.to_string(),
@@ -114,39 +135,43 @@ impl Inner {
         limit: u64,
     ) -> Result<Bytes, RegistryError> {
         let blob = self.open_blob(repository, digest).await?;
-        if blob.size() > limit {
-            return Err(RegistryError::SizeMismatch { expected: limit, actual: blob.size() });
+        let size = blob.row.size;
+        if size > limit {
+            return Err(RegistryError::SizeMismatch { expected: limit, actual: size });
         }
         let mut bytes = Vec::new();
-        for index in 0..blob.size().div_ceil(CHUNK as u64) {
-            bytes.extend_from_slice(&self.first_chunk(repository, &blob, index).await?);
+        for index in 0..size.div_ceil(CHUNK as u64) {
+            let chunk = blob.chunk(index).await;
+            bytes.extend_from_slice(&self.accept_chunk(repository, digest, chunk).await?);
         }
         Ok(bytes.into())
     }
 
-    async fn first_chunk(
+    /// A chunk that was read before the response began, or the error for it.
+    async fn accept_chunk(
         &self,
         repository: &RepoName,
-        blob: &OpenBlob,
-        index: u64,
+        digest: &Digest,
+        chunk: Result<Bytes, Fault>,
     ) -> Result<Bytes, RegistryError> {
-        match blob.chunk(index).await {
-            Ok(bytes) => Ok(bytes),
-            Err(Fault::Panicked) => Err(RegistryError::Panicked),
-            Err(Fault::Damaged(fault)) => {
-                self.damaged(&blob.digest, &fault).await;
-                let (repository, digest) = (repository.clone(), blob.digest.clone());
-                Err(RegistryError::BlobUnknown { repository, digest })
+        match chunk {
+            Ok(bytes) => return Ok(bytes),
+            Err(Fault::Panicked) => return Err(RegistryError::Panicked),
+            Err(Fault::External(Trouble::Unavailable)) => {
+                return Err(RegistryError::ExternalUnavailable(digest.clone()));
             }
+            Err(Fault::External(Trouble::Missing)) => {}
+            Err(Fault::Damaged(fault)) => self.damaged(digest, &fault).await,
         }
+        Err(RegistryError::BlobUnknown { repository: repository.clone(), digest: digest.clone() })
     }
 
     /// Streams parts of a blob. The first chunk is read before this returns, so damage in it gives 404, not a
     /// reset.
     pub(crate) async fn stream_blob(
         self: &Arc<Self>,
-        (repository, downloader): (&RepoName, &Downloader),
-        blob: OpenBlob,
+        (repository, digest, downloader): (&RepoName, &Digest, &Downloader),
+        mut content: Content,
         parts: Vec<Part>,
         tail: Bytes,
     ) -> Result<Body, RegistryError> {
@@ -154,11 +179,16 @@ impl Inner {
             return Ok(Body::empty());
         };
         let turn = self.downloads.turn(downloader, self.settings.idle_limit).await?;
+        if let Content::External(blob) = &mut content {
+            blob.begin(&first.range).await?;
+        }
         let index = first.range.start / CHUNK as u64;
-        let ready = (index, self.first_chunk(repository, &blob, index).await?);
+        let chunk = content.chunk(index).await;
+        let ready = (index, self.accept_chunk(repository, digest, chunk).await?);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let pace = Pace::new(self.settings.idle_limit, CLIENT_RATE_LIMIT);
-        let download = Download { registry: Arc::clone(self), blob, ready, sender, pace, turn };
+        let (registry, digest) = (Arc::clone(self), digest.clone());
+        let download = Download { registry, digest, content, ready, sender, pace, turn };
         self.tasks.spawn(download.send(parts, tail));
         let answer = stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|bytes| (bytes, receiver))
@@ -170,7 +200,8 @@ impl Inner {
 /// A response that is being sent.
 struct Download {
     registry: Arc<Inner>,
-    blob: OpenBlob,
+    digest: Digest,
+    content: Content,
     /// The last read chunk, with its index.
     ready: (u64, Bytes),
     sender: mpsc::Sender<Result<Bytes, std::io::Error>>,
@@ -216,19 +247,30 @@ impl Download {
         };
         self.pace.progressed(length);
         self.turn.sent(length);
+        if let Content::External(blob) = &mut self.content
+            && is_sent
+        {
+            blob.sent(length);
+        }
         is_sent
     }
 
     /// Reads a chunk. False: it is damaged or unreadable, and the response is aborted.
     async fn read(&mut self, index: u64) -> bool {
-        match self.blob.chunk(index).await {
+        let chunk = tokio::select! {
+            chunk = self.content.chunk(index) => chunk,
+            // An external registry may be slow: nothing is read for a client that left.
+            () = self.sender.closed() => return false,
+            () = self.registry.closing.cancelled() => return false,
+        };
+        match chunk {
             Ok(bytes) => {
                 self.ready = (index, bytes);
                 true
             }
             Err(fault) => {
                 if let Fault::Damaged(fault) = &fault {
-                    self.registry.damaged(&self.blob.digest, fault).await;
+                    self.registry.damaged(&self.digest, fault).await;
                 }
                 self.give(Err(cut_answer())).await;
                 false

@@ -108,6 +108,9 @@ pub enum RegistryError {
     /// The resolver is unavailable.
     #[error("cannot resolve reserved tags right now; try again")]
     ResolverUnavailable,
+    /// The blob is only in an external registry, which does not send it.
+    #[error("blob `{0}` is in an external registry that does not send it now; try again later")]
+    ExternalUnavailable(Digest),
     /// The folder was written by a newer Edgewright.
     #[error(
         "registry.db has schema version {0}, which this version of Edgewright does not support; run the newer version, or restore a backup from before the upgrade"
@@ -157,6 +160,7 @@ impl RegistryError {
             Self::Busy(_)
             | Self::NoSpace
             | Self::ResolverUnavailable
+            | Self::ExternalUnavailable(_)
             | Self::Closed
             | Self::Metadata(_)
             | Self::Writer(_)

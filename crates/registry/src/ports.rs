@@ -1,13 +1,17 @@
 //! Ports: the interfaces that the surrounding program implements.
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use axum::http::{Extensions, HeaderMap};
+use bytes::Bytes;
 use edgewright_model::Digest;
 use edgewright_model::principal::Principal;
 use edgewright_model::reference::{Reference, RepoName, Tag};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
+use futures::stream::BoxStream;
 
 /// The resolver's response for a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,54 @@ pub trait TagResolver: fmt::Debug + Send + Sync + 'static {
 
     /// The reserved tags of a repository that have a target for `principal`, in any order.
     fn tags<'a>(&'a self, principal: &'a Principal, repository: &'a RepoName) -> BoxFuture<'a, Vec<Tag>>;
+
+    /// Where the blobs of virtual repositories are besides here; none: only here.
+    fn external(&self) -> Option<&dyn External> {
+        None
+    }
+}
+
+/// External registries with copies of images that are here. `images` are the digests of manifests that refer
+/// to a blob, and of indexes that refer to these.
+pub trait External: fmt::Debug + Send + Sync {
+    /// Where clients read the blob themselves, with no credentials of this registry.
+    fn redirect<'a>(&'a self, images: &'a [Digest], blob: &'a Digest) -> BoxFuture<'a, Redirection>;
+
+    /// Where the blob is read if its file is lost here, in the order of preference.
+    fn copies(&self, images: &[Digest]) -> Vec<Arc<dyn ExternalCopy>>;
+}
+
+/// Whether a client reads a blob elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redirection {
+    /// At this URL, where it was a short time ago.
+    To(String),
+    /// It should, but the external registry does not respond or does not give it to strangers: the client
+    /// gets the copy that is here.
+    Unavailable,
+    /// No.
+    None,
+}
+
+/// A repository of an external registry.
+pub trait ExternalCopy: fmt::Debug + Send + Sync {
+    /// The registry's host, for logs.
+    fn host(&self) -> &str;
+
+    /// Requests a part of a blob, which is not empty. The bytes are not verified.
+    fn open<'a>(&'a self, blob: &'a Digest, part: Range<u64>) -> BoxFuture<'a, Result<CopyBytes, CopyError>>;
+}
+
+/// The bytes of a part as they come.
+pub type CopyBytes = BoxStream<'static, Result<Bytes, CopyError>>;
+
+/// Why an external registry does not send a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyError {
+    /// It does not have it.
+    Missing,
+    /// It may have it. With the cause, for logs.
+    Unavailable(String),
 }
 
 /// The resolver of a standalone registry: every name is ordinary.

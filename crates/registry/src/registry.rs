@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::downloads::Downloads;
 use crate::drain::Spawn;
 use crate::error::RegistryError;
+use crate::external::{ExternalTraffic, Outside};
 use crate::metadata::{Change, Metadata, Page};
 use crate::ports::{Authorizer, TagResolver};
 use crate::settings::RegistrySettings;
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<dyn BlobStore>,
     pub(crate) uploads: Uploads,
     pub(crate) downloads: Downloads,
+    pub(crate) outside: Outside,
     pub(crate) resolver: Arc<dyn TagResolver>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tasks: TaskTracker,
@@ -65,6 +67,7 @@ impl Registry {
         let inner = Inner {
             metadata: Metadata::open(&settings.folder, settings.manifest_cache_bytes).await?,
             downloads: Downloads::new(&settings),
+            outside: Outside::new(settings.max_proxied_downloads),
             settings,
             store,
             uploads: Uploads::new(),
@@ -217,6 +220,11 @@ impl Registry {
     /// The bytes of all blobs, each counted once.
     pub async fn stored_bytes(&self) -> Result<u64, RegistryError> {
         self.0.metadata.stored_bytes().await
+    }
+
+    /// What clients got of external registries since the start.
+    pub fn external_traffic(&self) -> ExternalTraffic {
+        self.0.outside.traffic()
     }
 
     /// Space of the disk that the blobs are on.

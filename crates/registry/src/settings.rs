@@ -36,6 +36,9 @@ pub const MAX_KNOWN_DOWNLOADS: usize = 256;
 /// The limit of concurrent blob responses to one peer: an identity, or an address other than loopback.
 pub const MAX_DOWNLOADS_PER_PEER: usize = 192;
 
+/// The limit of concurrent blob responses that are read from external registries.
+pub const MAX_PROXIED_DOWNLOADS: usize = 64;
+
 /// The registry's folder and limits. Create them by [`RegistrySettings::new`] and change fields as needed.
 #[derive(Debug, Clone)]
 pub struct RegistrySettings {
@@ -61,6 +64,9 @@ pub struct RegistrySettings {
     pub max_known_downloads: usize,
     /// The limit of concurrent blob responses to one peer.
     pub max_downloads_per_peer: usize,
+    /// The limit of concurrent blob responses whose bytes come from external registries; further ones wait,
+    /// then get 429.
+    pub max_proxied_downloads: usize,
     /// The timeout of clients that neither send nor receive a byte, and the time after which a rate below
     /// [`crate::CLIENT_RATE_LIMIT`] is cut.
     pub idle_limit: Duration,
@@ -81,6 +87,7 @@ impl RegistrySettings {
             max_downloads: MAX_DOWNLOADS,
             max_known_downloads: MAX_KNOWN_DOWNLOADS,
             max_downloads_per_peer: MAX_DOWNLOADS_PER_PEER,
+            max_proxied_downloads: MAX_PROXIED_DOWNLOADS,
             idle_limit: crate::pace::CLIENT_STALL_TIMEOUT,
             manifest_cache_bytes: 64 * 1024 * 1024,
         }

@@ -9,10 +9,10 @@ use edgewright_model::reference::RepoName;
 
 use super::error::HttpError;
 use super::{CONTENT_DIGEST, Call, HttpResult, empty, value};
-use crate::download::Part;
+use crate::download::{Content, Part};
 use crate::downloads::Downloader;
 use crate::error::RegistryError;
-use crate::ports::Lookup;
+use crate::ports::{Lookup, Redirection};
 use crate::range::{Asked, parse_range};
 
 /// Blobs are immutable.
@@ -27,12 +27,20 @@ impl Call<'_> {
         let wants_body = self.wants_body();
         let home = self.inner.home(self.principal, name, Lookup::Blob(digest)).await?;
         let unknown = || RegistryError::BlobUnknown { repository: name.clone(), digest: digest.clone() };
-        let name = &home.ok_or_else(unknown)?;
-        let blob = self.inner.open_blob(name, digest).await?;
-        if !wants_body {
-            self.inner.renew(name, digest, blob.row()).await?;
+        let home = &home.ok_or_else(unknown)?;
+        let redirection = match home == name {
+            true => Redirection::None,
+            false => self.inner.redirect(home, digest).await?,
+        };
+        if let Redirection::To(url) = &redirection {
+            let headers = [(header::LOCATION, value(url)), (CONTENT_DIGEST, value(&digest.to_string()))];
+            return Ok(empty(StatusCode::TEMPORARY_REDIRECT, headers));
         }
-        let size = blob.size();
+        let content = self.content((name, home), digest, &redirection).await?;
+        if let (Content::Own(blob), false) = (&content, wants_body) {
+            self.inner.renew(home, digest, blob.row()).await?;
+        }
+        let size = content.size();
         let etag = format!("\"{digest}\"");
         let common = common_headers(digest, &etag);
         if self.has_current(&etag) {
@@ -47,6 +55,10 @@ impl Call<'_> {
         let asked = parse_range(self.header(header::RANGE).filter(|_| is_current), size);
         let shape = match asked {
             Asked::Whole => Shape::whole(size),
+            // Each part would be a request to the external registry.
+            Asked::Parts(parts) if parts.len() > 1 && matches!(content, Content::External(_)) => {
+                Shape::whole(size)
+            }
             Asked::Parts(parts) => Shape::parts(parts, size),
             Asked::Nothing => {
                 let error = HttpError::range_not_satisfiable(size);
@@ -54,11 +66,34 @@ impl Call<'_> {
             }
         };
         let downloader = Downloader::of(self.principal, &self.parts.extensions);
-        let body = self.inner.stream_blob((name, &downloader), blob, shape.parts, shape.tail).await?;
+        let of = (name, digest, &downloader);
+        let body = self.inner.stream_blob(of, content, shape.parts, shape.tail).await?;
         let mut response = Response::new(body);
         *response.status_mut() = shape.status;
         response.headers_mut().extend(common.into_iter().chain(shape.headers));
         Ok(response)
+    }
+
+    /// The own file of a blob; of a blob of a virtual repository whose file is lost, the copy of an external
+    /// registry.
+    async fn content(
+        &self,
+        (name, home): (&RepoName, &RepoName),
+        digest: &Digest,
+        redirection: &Redirection,
+    ) -> Result<Content, RegistryError> {
+        let error = match self.inner.open_blob(home, digest).await {
+            Ok(blob) => return Ok(Content::Own(blob)),
+            Err(error @ RegistryError::BlobUnknown { .. }) if home != name => error,
+            Err(error) => return Err(error),
+        };
+        match self.inner.external_blob(home, digest).await? {
+            Some(blob) => Ok(Content::External(Box::new(blob))),
+            None if *redirection == Redirection::Unavailable => {
+                Err(RegistryError::ExternalUnavailable(digest.clone()))
+            }
+            None => Err(error),
+        }
     }
 
     pub(super) async fn delete_blob(&self, name: &RepoName, digest: &Digest) -> HttpResult {

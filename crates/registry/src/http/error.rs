@@ -11,7 +11,7 @@ use super::value;
 use crate::error::RegistryError;
 use crate::request::PathError;
 
-/// When clients that get 429 try again, in seconds. Meanwhile idle uploads and slow downloads end.
+/// When clients that get 429, or 503 because of an external registry, try again, in seconds. Meanwhile idle uploads and slow downloads end.
 const RETRY_AFTER_SECONDS: &str = "30";
 
 /// An error response.
@@ -135,9 +135,10 @@ impl From<RegistryError> for HttpError {
             RegistryError::Referenced { .. } => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
             RegistryError::Busy(_) => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             RegistryError::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE"),
-            RegistryError::ResolverUnavailable | RegistryError::Closed | RegistryError::Writer(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE")
-            }
+            RegistryError::ResolverUnavailable
+            | RegistryError::ExternalUnavailable(_)
+            | RegistryError::Closed
+            | RegistryError::Writer(_) => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
             RegistryError::NewerSchema(_)
             | RegistryError::Metadata(_)
             | RegistryError::Migrate(_)
@@ -151,7 +152,9 @@ impl From<RegistryError> for HttpError {
         let response = Self::new(status, code, error.to_string());
         match error {
             RegistryError::Referenced { .. } => response.with(header::ALLOW, "GET, HEAD"),
-            RegistryError::Busy(_) => response.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS),
+            RegistryError::Busy(_) | RegistryError::ExternalUnavailable(_) => {
+                response.with(header::RETRY_AFTER, RETRY_AFTER_SECONDS)
+            }
             _ => response,
         }
     }

@@ -113,6 +113,41 @@ impl Metadata {
         Ok(Some(blob))
     }
 
+    /// A blob of a repository whose file may be lost, from the database.
+    pub(crate) async fn lost_blob(&self, repository: &RepoName, digest: &Digest) -> Read<Option<BlobRow>> {
+        let row: Option<(i64, Vec<u8>, i64)> = sqlx::query_as(
+            "SELECT b.size, b.checksums, rb.created_at FROM blobs b
+             JOIN repository_blobs rb ON rb.blob_id = b.id
+             JOIN repositories r ON r.id = rb.repository_id
+             WHERE r.name = ? AND b.digest = ? AND b.state <> 'condemned'",
+        )
+        .bind(repository.as_str())
+        .bind(digest.to_string())
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some((size, checksums, linked_at)) = row else { return Ok(None) };
+        let (size, checksums) = sized(size, &checksums)?;
+        Ok(Some(BlobRow { size, checksums: Arc::new(checksums), linked_at }))
+    }
+
+    /// The manifests of a repository that refer to a blob, and the indexes there that refer to these.
+    pub(crate) async fn images_with(&self, repository: &RepoName, blob: &Digest) -> Read<Vec<Digest>> {
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "WITH image AS (
+                 SELECT m.repository_id AS repository, m.digest FROM manifest_edges e
+                 JOIN manifests m ON m.id = e.manifest_id JOIN repositories r ON r.id = m.repository_id
+                 WHERE e.digest = ?2 AND e.kind = 'blob' AND r.name = ?1
+             ) SELECT digest FROM image
+             UNION SELECT m.digest FROM image JOIN manifest_edges e ON e.digest = image.digest AND e.kind = 'manifest'
+                   JOIN manifests m ON m.id = e.manifest_id AND m.repository_id = image.repository",
+        )
+        .bind(repository.as_str())
+        .bind(blob.to_string())
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|(digest,)| parsed(digest, "digest")).collect()
+    }
+
     /// Whether a blob has a row, in any state.
     pub(crate) async fn has_blob_row(&self, digest: &Digest) -> Read<bool> {
         let row = sqlx::query("SELECT 1 FROM blobs WHERE digest = ?").bind(digest.to_string());
