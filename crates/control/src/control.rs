@@ -29,6 +29,7 @@ use crate::hosting::Hosting;
 use crate::inventory::Inventory;
 use crate::jobs::{JobSettings, Jobs};
 use crate::logs::Logs;
+use crate::outbound::replicate::Copies;
 use crate::outbound::{Notifier, Replicator};
 use crate::polling::{PollSource, Polling, PullRequests};
 use crate::reconcile::{ReconcilerStatus, Reconcilers, Wake};
@@ -60,6 +61,8 @@ pub struct Parts {
     pub rollouts: Rollouts,
     /// What it answers devices from.
     pub devices: Devices,
+    /// What devices read in external registries.
+    pub copies: Copies,
     /// Admits jobs and does them.
     pub executor: Arc<dyn Executor>,
     /// Reads sources.
@@ -371,7 +374,7 @@ impl Control {
 
 /// Puts the modules together: each gets its own few dependencies.
 fn compose(settings: ControlSettings, parts: Parts) -> Inner {
-    let Parts { store, hosting, tags, rollouts, devices, executor, git, clock, tasks } = parts;
+    let Parts { store, hosting, tags, rollouts, devices, copies, executor, git, clock, tasks } = parts;
     let (shutdown, events, runs_wake) = (tasks.token().clone(), Events::default(), Wake::default());
     let base = (store.clone(), clock.clone());
     let cancellations = Cancellations::new(base, shutdown.clone(), runs_wake.clone());
@@ -415,7 +418,7 @@ fn compose(settings: ControlSettings, parts: Parts) -> Inner {
     Inner {
         retention: outside.retention(&settings),
         notifier: Notifier::new(store.clone(), events.clone(), reconcilers.clone(), shutdown.clone()),
-        replicator: outside.replicator(events.clone(), reconcilers.clone()),
+        replicator: outside.replicator(events.clone(), reconcilers.clone(), copies),
         work: Work::new(&settings, parts),
         logs,
         settings,
@@ -483,9 +486,10 @@ impl OutsideParts {
         }
     }
 
-    fn replicator(&self, events: Events, reconcilers: Reconcilers) -> Replicator {
+    fn replicator(&self, events: Events, reconcilers: Reconcilers, copies: Copies) -> Replicator {
         let (store, hosting) = (self.store.clone(), self.hosting.clone());
-        Replicator::new(store, hosting, self.clock.clone(), events, (Arc::clone(&self.sources), reconcilers))
+        let others = (Arc::clone(&self.sources), reconcilers, copies);
+        Replicator::new(store, hosting, self.clock.clone(), events, others)
     }
 }
 

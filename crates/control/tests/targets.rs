@@ -43,6 +43,7 @@ fn target(url: &str, names: (&str, &str)) -> Target {
         sources: Vec::new(),
         channels: Vec::new(),
         referrers: true,
+        devices: None,
         credentials: Credentials::Bearer(TOKEN.to_owned()),
         authority: None,
     }

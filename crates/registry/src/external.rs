@@ -112,7 +112,8 @@ impl Inner {
         home: &RepoName,
         digest: &Digest,
     ) -> Result<Redirection, RegistryError> {
-        let Some(external) = self.resolver.external() else { return Ok(Redirection::None) };
+        let external = self.resolver.external().filter(|external| external.is_used());
+        let Some(external) = external else { return Ok(Redirection::None) };
         let images = self.metadata.images_with(home, digest).await?;
         if images.is_empty() {
             return Ok(Redirection::None);

@@ -71,6 +71,9 @@ pub trait TagResolver: fmt::Debug + Send + Sync + 'static {
 /// External registries with copies of images that are here. `images` are the digests of manifests that refer
 /// to a blob, and of indexes that refer to these.
 pub trait External: fmt::Debug + Send + Sync {
+    /// Whether there are any.
+    fn is_used(&self) -> bool;
+
     /// Where clients read the blob themselves, with no credentials of this registry.
     fn redirect<'a>(&'a self, images: &'a [Digest], blob: &'a Digest) -> BoxFuture<'a, Redirection>;
 

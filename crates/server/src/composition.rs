@@ -19,6 +19,7 @@ use edgewright_api::RegistryAddress;
 use edgewright_control::context::OperationContext;
 use edgewright_control::devices::{Devices, Names};
 use edgewright_control::hosting::Hosting;
+use edgewright_control::outbound::replicate::Copies;
 use edgewright_control::releases::tags::ChannelTags;
 use edgewright_control::rollouts::Rollouts;
 use edgewright_control::users::Users;
@@ -107,7 +108,10 @@ impl Composition {
         let known =
             Known { tokens: &tokens, devices: devices.clone(), users: users.clone(), clock: clock.clone() };
         let gate = Gate::new(live.clone(), known, address.clone());
-        let registry = open_registry(&folder, (&tags, &devices), &gate).await?;
+        let copies = Copies::default();
+        let names =
+            Names { tags: tags.clone(), devices: devices.clone(), external: Arc::new(copies.clone()) };
+        let registry = open_registry(&folder, names, &gate).await?;
         let access = own_access(local, &tokens);
         let hosting = Hosting::new(&access, Some(registry.clone()))?;
         let executor = executor(job_registry(settings, &access, &tokens), tasks.clone());
@@ -121,6 +125,7 @@ impl Composition {
             rollouts,
             tags,
             devices,
+            copies,
             executor,
             git: git.clone(),
             clock: clock.clone(),
@@ -244,12 +249,7 @@ fn fleet(store: &Store, clock: &Clock) -> (ChannelTags, Rollouts, Devices) {
     (tags, rollouts, devices)
 }
 
-async fn open_registry(
-    folder: &DataFolder,
-    (tags, devices): (&ChannelTags, &Devices),
-    gate: &Gate,
-) -> Result<Registry, StartError> {
-    let names = Names { tags: tags.clone(), devices: devices.clone() };
+async fn open_registry(folder: &DataFolder, names: Names, gate: &Gate) -> Result<Registry, StartError> {
     let settings = RegistrySettings::new(folder.registry());
     Ok(Registry::open(settings, Arc::new(names), Arc::new(RegistryGate(gate.clone()))).await?)
 }

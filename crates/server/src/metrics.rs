@@ -185,6 +185,8 @@ mod tests {
             "edgewright_database_commits_total 7",
             "edgewright_database_writes_total 30",
             "edgewright_registry_storage_bytes 5",
+            "edgewright_registry_proxied_bytes_total 8",
+            "edgewright_registry_redirects_total 9",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -59,6 +59,11 @@ impl Devices {
         self.0.notes.come(device, from, self.0.clock.now());
     }
 
+    /// Whether a device gets content: not after it was revoked, also if it was while it downloads.
+    pub fn is_served(&self, device: &DeviceId) -> bool {
+        self.read().devices.get(device).is_some_and(|member| member.row.state.is_member())
+    }
+
     /// A manifest or blob was sent to a device, to its end.
     pub fn sent(&self, device: &DeviceId, digest: &Digest) {
         let delivered = {

@@ -8,14 +8,16 @@
 //! | `device/self/healthy@DIGEST` | the same, and notes that the device runs the digest and is healthy |
 //! | `device/self/failed@DIGEST` | the same, and notes that the digest failed on the device |
 //!
-//! An operator sees the same content under `device/ID`, and notes nothing by it.
+//! Blobs may be read in external registries. An operator sees the same content under `device/ID`, and notes nothing by it.
+
+use std::sync::Arc;
 
 use edgewright_model::Digest;
 use edgewright_model::error::Chain;
 use edgewright_model::names::DeviceId;
 use edgewright_model::principal::Principal;
 use edgewright_model::reference::{Reference, RepoName, Tag};
-use edgewright_registry::{Lookup, Resolution, TagResolver, Target};
+use edgewright_registry::{External, Lookup, Resolution, TagResolver, Target};
 use edgewright_rollout::state::Rung;
 use edgewright_store::fleet::Image;
 use futures::FutureExt as _;
@@ -79,6 +81,8 @@ impl Virtual {
 pub struct Names {
     pub tags: ChannelTags,
     pub devices: Devices,
+    /// What devices read in external registries.
+    pub external: Arc<dyn External>,
 }
 
 impl TagResolver for Names {
@@ -101,6 +105,10 @@ impl TagResolver for Names {
         }
         let lists = Virtual::of(repository).flatten().is_some_and(|name| name.beacon.is_none());
         ready(CURRENT.parse().ok().filter(|_| lists).into_iter().collect()).boxed()
+    }
+
+    fn external(&self) -> Option<&dyn External> {
+        Some(&*self.external)
     }
 }
 

@@ -72,7 +72,7 @@ impl Composition {
         let registry = self.registry.clone();
         let storage: http::Storage = Arc::new(move || {
             let registry = registry.clone();
-            async move { registry.stored_bytes().await.unwrap_or(0) }.boxed()
+            async move { (registry.stored_bytes().await.unwrap_or(0), registry.external_traffic()) }.boxed()
         });
         let operations = (self.control.clone(), self.users.clone());
         let live = (self.live.clone(), self.clock.clone());

@@ -33,6 +33,7 @@ use edgewright_api::routes::{Operation, ROUTES};
 use edgewright_control::Control;
 use edgewright_control::users::Users;
 use edgewright_process::Clock;
+use edgewright_registry::ExternalTraffic;
 use futures::future::BoxFuture;
 
 use crate::live::Shared;
@@ -56,14 +57,14 @@ pub struct ApiState {
     pub live: Shared,
     /// Counters and histograms.
     pub metrics: Metrics,
-    /// The size of the registry's blobs in bytes.
+    /// Measures the registry.
     pub storage: Storage,
     /// Whether the server accepts work: false during start and shutdown.
     pub ready: Arc<AtomicBool>,
 }
 
-/// Measures the size of the registry's blobs in bytes.
-pub type Storage = Arc<dyn Fn() -> BoxFuture<'static, u64> + Send + Sync>;
+/// Measures the size of the registry's blobs in bytes, and what clients got of external registries.
+pub type Storage = Arc<dyn Fn() -> BoxFuture<'static, (u64, ExternalTraffic)> + Send + Sync>;
 
 impl ApiState {
     /// A state that is not ready yet.

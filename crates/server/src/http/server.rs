@@ -48,7 +48,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> JsonResult<impl Ser
 pub(super) async fn scrape(State(state): State<ApiState>) -> Result<Response, HttpError> {
     let mut snapshot = state.views.snapshot(&state.live.now().sinks).await?;
     snapshot.reconcilers = state.control.reconcilers();
-    snapshot.storage_bytes = (state.storage)().await;
+    (snapshot.storage_bytes, snapshot.external) = (state.storage)().await;
     let text = state.metrics.text(&snapshot).map_err(|error| ApiError {
         code: ErrorClass::Bug,
         message: format!("cannot encode metrics: {error}"),

@@ -1,4 +1,5 @@
-//! What devices download: which manifests and blobs were sent to their end.
+//! What devices download: which manifests and blobs were sent to their end. A download ends when its device is
+//! revoked.
 //!
 //! A response counts when its last byte was handed to the connection. A range counts if it is the last part:
 //! clients resume where the part before ended.
@@ -43,7 +44,7 @@ impl Traffic {
         }
     }
 
-    /// The response, which notes its end.
+    /// The response, which notes its end, and which is cut if the device is revoked meanwhile.
     pub(super) fn follow(self, response: Response<Body>) -> Response<Body> {
         let digest = text(&response, &CONTENT_DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
         let length = text(&response, &header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
@@ -52,17 +53,28 @@ impl Traffic {
             StatusCode::PARTIAL_CONTENT => text(&response, &header::CONTENT_RANGE).is_some_and(is_last_part),
             _ => false,
         };
-        let (Some(digest), Some(length), true) = (digest, length, is_last) else { return response };
+        if !response.status().is_success() {
+            return response;
+        }
+        let counted = digest.zip(length).filter(|_| is_last);
         response.map(|body| {
             let mut sent = 0_u64;
-            // The connection does not ask for more than the length: the end is noticed by counting.
-            Body::from_stream(body.into_data_stream().inspect(move |chunk| {
+            Body::from_stream(body.into_data_stream().map(move |chunk| {
+                if !self.devices.is_served(&self.device) {
+                    tracing::info!(device.id = %self.device, "cutting a download of a device that was revoked");
+                    return Err(axum::Error::new(std::io::Error::other("the device was revoked")));
+                }
                 let bytes = chunk.as_ref().map(Bytes::len).unwrap_or_default();
                 let before = sent;
                 sent += bytes as u64;
-                if before < length && sent >= length {
-                    self.devices.sent(&self.device, &digest);
+                // The connection does not ask for more than the length: the end is noticed by counting.
+                if let Some((digest, length)) = &counted
+                    && before < *length
+                    && sent >= *length
+                {
+                    self.devices.sent(&self.device, digest);
                 }
+                chunk
             }))
         })
     }

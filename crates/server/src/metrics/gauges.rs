@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use edgewright_control::reconcile::ReconcilerStatus;
+use edgewright_registry::ExternalTraffic;
 use edgewright_store::WriterStats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub database: WriterStats,
     /// Size of the registry's blobs in bytes.
     pub storage_bytes: u64,
+    /// What devices got of external registries.
+    pub external: ExternalTraffic,
     /// Free bytes on the data folder's disk.
     pub free_bytes: u64,
 }
@@ -132,6 +135,23 @@ fn storage(registry: &mut Registry, snapshot: &Snapshot) {
         "Size of the registry's blobs",
         Unit::Bytes,
         gauge(snapshot.storage_bytes),
+    );
+    let ExternalTraffic { proxied_bytes, redirects, failures } = snapshot.external;
+    registry.register_with_unit(
+        "registry_proxied",
+        "What was read in external registries for devices",
+        Unit::Bytes,
+        counter(proxied_bytes),
+    );
+    registry.register(
+        "registry_redirects",
+        "Requests of devices that were redirected to external registries",
+        counter(redirects),
+    );
+    registry.register(
+        "registry_proxy_failures",
+        "Reads of blobs in external registries that failed, such as for wrong content",
+        counter(failures),
     );
     registry.register_with_unit(
         "data_free",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use edgewright_control::reconcile::ReconcilerStatus;
 use edgewright_model::run::RunState;
+use edgewright_registry::ExternalTraffic;
 use edgewright_store::WriterStats;
 
 use super::labels::{
@@ -96,6 +97,7 @@ pub(super) fn snapshot() -> Snapshot {
         targets: vec![(ANY.to_owned(), 1, 2)],
         database: WriterStats { groups: 7, writes: 30 },
         storage_bytes: 5,
+        external: ExternalTraffic { proxied_bytes: 8, redirects: 9, failures: 1 },
         free_bytes: 6,
     }
 }

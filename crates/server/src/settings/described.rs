@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use edgewright_control::outbound::notify::{EventMode, SinkKind};
+use edgewright_control::outbound::replicate::DeviceReads;
 use edgewright_model::duration::Span;
 use edgewright_model::names::{ChannelName, SourceName};
 use jiff::civil::Time;
@@ -75,6 +76,7 @@ kinds! {
     SourceName => "source name", "\"plant-os\"";
     SinkKind => "`\"cloud-events\"`, `\"github\"`, `\"gitlab\"` or `\"gitea\"`", "\"cloud-events\"";
     EventMode => "`\"structured\"` or `\"binary\"`", "\"binary\"";
+    DeviceReads => "`\"redirect\"` or `\"proxy\"`", "\"redirect\"";
     Vec<String> => "list of strings", "[\"main\"]";
     Vec<SourceName> => "list of source names", "[\"plant-os\"]";
     Vec<ChannelName> => "list of channel names", "[\"stable\"]";

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use edgewright_control::outbound::replicate::{ClientError, Credentials, Names, Target, TemplateError};
+use edgewright_control::outbound::replicate::{
+    ClientError, Credentials, DeviceReads, Names, Target, TemplateError,
+};
 use edgewright_model::names::{ChannelName, SourceName};
 use serde::Deserialize;
 
@@ -46,6 +48,10 @@ described! {
         /// Copy verdicts, check sets and provenance, too. Use `false` for registries that reject such
         /// artifacts.
         pub referrers: Option<bool> { Reload, default: "true", example: "false" }
+        /// How devices get the blobs of images that were copied. `"redirect"`: they read them in the registry,
+        /// without credentials; `"proxy"`: the server reads there, with these credentials, what it does not
+        /// have itself. Manifests are always those of the server.
+        pub devices: Option<DeviceReads> { Reload, default: "none: devices get them of this server only" }
         /// User name; needs `password_file`.
         pub user: Option<String> { Reload, default: "none", example: "\"robot$edgewright\"" }
         /// File with the password, or with an access token that the registry accepts as one; needs `user`.
@@ -127,6 +133,7 @@ impl TargetOptions {
             sources: self.sources.clone().unwrap_or_default(),
             channels: self.channels.clone().unwrap_or_default(),
             referrers: self.referrers.unwrap_or(true),
+            devices: self.devices,
             credentials,
             authority,
         };

@@ -9,14 +9,16 @@
 //! No run waits for a target: a run ends with its release. What is to be copied follows from the store alone,
 //! so a killed server resumes where it stopped. All images of a channel are there before the first of its
 //! tags moves, and a channel whose copy fails is tried again with growing pauses, without holding up the
-//! others. Nothing is ever deleted in a target.
+//! others. Nothing is ever deleted in a target. Devices may read there what it has (serving.rs).
 
 mod copy;
 mod names;
+mod serving;
 mod template;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::copy::{Copier, CopyError};
 use self::names::{Held, Named};
+pub use self::serving::{Copies, DeviceReads};
 pub use self::template::{Names, TemplateError};
 use crate::ControlError;
 use crate::events::{Events, RunEventKind};
@@ -71,6 +74,8 @@ pub struct Target {
     pub channels: Vec<ChannelName>,
     /// Whether verdicts, check sets, provenance and whatever else refers to an image is copied, too.
     pub referrers: bool,
+    /// How devices read its images there; none: they do not.
+    pub devices: Option<DeviceReads>,
     /// Who we are there; never printed.
     pub credentials: Credentials,
     /// Certificates (PEM) of its authority, where that is not one of this machine's.
@@ -125,6 +130,7 @@ pub(crate) struct Replicator {
     events: Events,
     sources: Arc<Sources>,
     reconcilers: Reconcilers,
+    copies: Copies,
     /// Ends the reconcilers of the targets of now.
     current: Arc<Mutex<CancellationToken>>,
 }
@@ -135,9 +141,9 @@ impl Replicator {
         hosting: Hosting,
         clock: Clock,
         events: Events,
-        (sources, reconcilers): (Arc<Sources>, Reconcilers),
+        (sources, reconcilers, copies): (Arc<Sources>, Reconcilers, Copies),
     ) -> Self {
-        Self { store, hosting, clock, events, sources, reconcilers, current: Arc::default() }
+        Self { store, hosting, clock, events, sources, reconcilers, copies, current: Arc::default() }
     }
 
     /// Copies to these targets from now on, at once, and to no others: reconcilers of earlier ones end.
@@ -146,6 +152,7 @@ impl Replicator {
     /// The address or the certificates of a target are not valid; then nothing changes.
     pub(crate) fn deliver(&self, targets: &[Target]) -> Result<(), ClientError> {
         let clients = targets.iter().map(Target::client).collect::<Result<Vec<_>, _>>()?;
+        self.copies.replace(targets)?;
         let stop = CancellationToken::new();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *current, stop.clone()).cancel();
@@ -159,6 +166,7 @@ impl Replicator {
                 target: target.clone(),
                 client,
                 failed: tokio::sync::Mutex::default(),
+                is_known: AtomicBool::default(),
             };
             self.reconcilers.start(Arc::new(delivery), wake, stop.clone());
         }
@@ -173,6 +181,8 @@ struct Delivery {
     client: Client,
     /// When the channels are due again whose copy failed; only its reconciler takes it.
     failed: tokio::sync::Mutex<BTreeMap<(SourceId, ChannelName), Failed>>,
+    /// Whether it is in memory what the target has for devices.
+    is_known: AtomicBool,
 }
 
 impl Reconciler for Delivery {
@@ -190,6 +200,10 @@ impl Reconciler for Delivery {
 
     fn reconcile(&self) -> BoxFuture<'_, Result<Outcome, ControlError>> {
         async {
+            if !self.is_known.load(Ordering::Relaxed) {
+                self.replicator.recall(&self.target).await?;
+                self.is_known.store(true, Ordering::Relaxed);
+            }
             let mut failed = self.failed.lock().await;
             let copied = self.replicator.look_after(&self.target, &self.client, &mut failed).await?;
             Ok(Outcome::counted(copied, "copied", "channel"))
@@ -199,6 +213,15 @@ impl Reconciler for Delivery {
 }
 
 impl Replicator {
+    /// Reads which images a target has, for devices.
+    async fn recall(&self, target: &Target) -> Result<(), ControlError> {
+        if target.devices.is_some() {
+            let images = self.store.copied_images(&target.name, &target.place()).await?;
+            self.copies.add(target, images.into_keys());
+        }
+        Ok(())
+    }
+
     /// Copies what is due, one channel after the other.
     async fn look_after(
         &self,
@@ -340,6 +363,7 @@ impl Replicator {
             copier.image(&entry.repository, digest, repository, target.referrers).await?;
             let (place, now) = (target.place(), self.clock.now());
             self.store.note_image_copied((&target.name, &place), repository, digest, mark, now).await?;
+            self.copies.add(target, [(repository.clone(), digest.clone())]);
         }
         Ok((named, is_tagged))
     }
