@@ -51,7 +51,7 @@ struct Shelf {
     reading: Mutex<Weak<()>>,
 }
 
-impl ExternalCopy for Arc<Shelf> {
+impl ExternalCopy for Shelf {
     fn host(&self) -> &'static str {
         "shelf.example"
     }
@@ -123,7 +123,7 @@ impl External for World {
 
     fn copies(&self, images: &[Digest]) -> Vec<Arc<dyn ExternalCopy>> {
         let copy = images.contains(&self.shelf.image).then(|| Arc::clone(&self.shelf));
-        copy.into_iter().map(|copy| Arc::new(copy) as Arc<dyn ExternalCopy>).collect()
+        copy.into_iter().map(|copy| copy as Arc<dyn ExternalCopy>).collect()
     }
 }
 
@@ -261,7 +261,7 @@ async fn an_external_registry_that_breaks_off_is_asked_for_the_rest() {
     assert!(is_complete && bytes == setup.content);
     let chunk = 256 * 1024;
     let starts: Vec<_> = setup.shelf.requests.lock().unwrap().iter().map(|part| part.start).collect();
-    assert_eq!(starts, [0, chunk, 2 * chunk, 3 * chunk], "each at the chunk that was not complete");
+    assert_eq!(starts, [0, chunk, 2 * chunk], "each at the chunk that was not complete");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::world::{Ended, Repository, edgewright, until};
 
 /// A device: its id, and the folder with its files.
 pub(crate) struct Device {
-    id: DeviceId,
+    pub(crate) id: DeviceId,
     files: PathBuf,
 }
 
@@ -26,7 +26,7 @@ impl Device {
         Self { id: identity["device"].as_str().unwrap().parse().unwrap(), files }
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.files.join(name).to_str().unwrap().to_owned()
     }
 
@@ -62,13 +62,13 @@ impl Device {
         assert_eq!(finished.code(), Some(0), "{:?}", finished.output.stderr_tail);
     }
 
-    async fn shown(&self, server: &Server) -> DeviceView {
+    pub(crate) async fn shown(&self, server: &Server) -> DeviceView {
         server.client.device(&self.id).await.unwrap()
     }
 }
 
 /// Changes a device.
-async fn change(folder: &Path, device: &Device, arguments: &[&str]) -> Ended {
+pub(crate) async fn change(folder: &Path, device: &Device, arguments: &[&str]) -> Ended {
     let all = [&["device", arguments[0], device.id.as_str()], &arguments[1..]].concat();
     edgewright(folder, &all).await
 }

@@ -15,6 +15,7 @@ mod devices;
 mod disks;
 mod documents;
 mod enrolments;
+mod external;
 mod failures;
 mod folders;
 mod hosted;

@@ -18,21 +18,21 @@ use crate::server::Server;
 use crate::world::{Repository, edgewright, until};
 
 /// A registry of Debian's; killed when dropped.
-struct DockerRegistry {
+pub(crate) struct DockerRegistry {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     client: Client,
 }
 
 impl DockerRegistry {
     /// On a free port, with its blobs in `folder`; with a file of users, only they may do anything.
-    async fn start(folder: &Path, users: Option<&Path>) -> Self {
+    pub(crate) async fn start(folder: &Path, users: Option<&Path>) -> Self {
         // Free a moment ago, and others ask for ports by the same way.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         Self::start_on(folder, users, port).await
     }
 
-    async fn start_on(folder: &Path, users: Option<&Path>, port: u16) -> Self {
+    pub(crate) async fn start_on(folder: &Path, users: Option<&Path>, port: u16) -> Self {
         let address = format!("127.0.0.1:{port}");
         let auth = users.map_or(String::new(), |users| {
             format!("auth:\n  htpasswd: {{realm: test, path: {}}}\n", users.display())
@@ -105,14 +105,14 @@ impl Drop for DockerRegistry {
     }
 }
 
-fn settings(folder: &Path, text: &str) -> PathBuf {
+pub(crate) fn settings(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("edgewright.toml");
     fs::write(&path, text).unwrap();
     path
 }
 
 /// Waits for a target's only channel to be in a state.
-async fn target(server: &Server, state: &str) -> TargetView {
+pub(crate) async fn target(server: &Server, state: &str) -> TargetView {
     until(state, async || {
         let found = server.client.targets().await.unwrap().pop()?;
         (found.state == state).then_some(found)
