@@ -117,7 +117,7 @@ pub(crate) fn token_for(headers: &HeaderMap) -> String {
 pub struct BaseUrl(pub String);
 
 impl BaseUrl {
-    fn of(uri: &Uri, headers: &HeaderMap, extensions: &Extensions) -> String {
+    pub(crate) fn of(uri: &Uri, headers: &HeaderMap, extensions: &Extensions) -> String {
         if let Some(Self(known)) = extensions.get::<Self>() {
             return known.clone();
         }
@@ -130,6 +130,19 @@ pub fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     let header = || headers.get(header::HOST)?.to_str().ok();
     let is_host = |text: &&str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
     uri.authority().map(axum::http::uri::Authority::as_str).or_else(header).filter(is_host)
+}
+
+/// Whether clients that are redirected from one URL to another send their credentials there: Go's HTTP client,
+/// which container tools use, does so for the same host with any port, and for hosts below it.
+pub(crate) fn follow_redirect(from: &str, to: &str) -> bool {
+    let host = |url: &str| {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let port = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
+        authority[..port.unwrap_or(authority.len())].to_ascii_lowercase()
+    };
+    let (from, to) = (host(from), host(to));
+    to == from || to.ends_with(&format!(".{from}"))
 }
 
 /// The value of `WWW-Authenticate` for an action.
@@ -223,5 +236,22 @@ mod tests {
         );
         let second = Uri::from_static("https://images.example.org/v2/");
         assert_eq!(super::host(&second, &HeaderMap::new()), Some("images.example.org"));
+    }
+
+    #[test]
+    fn credentials_follow_redirects_to_the_same_host_and_below() {
+        for (from, to, expected) in [
+            ("https://a.example", "https://b.example/v2/x", false),
+            ("https://a.example:5080", "https://A.example/v2/x", true),
+            ("https://a.example", "http://hub.a.example:80/v2/x", true),
+            ("https://a.example", "https://aa.example/x.a.example", false),
+            ("https://hub.a.example", "https://a.example/", false),
+            ("http://127.0.0.1:1", "http://127.0.0.1:2/", true),
+            ("http://127.0.0.1:1", "http://localhost:2/", false),
+            ("http://[::1]:1", "http://[::1]/", true),
+            ("http://[::1]:1", "http://[::2]:1/", false),
+        ] {
+            assert_eq!(follow_redirect(from, to), expected, "{from} {to}");
+        }
     }
 }

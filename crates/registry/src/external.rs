@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +23,7 @@ use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use crate::credentials::follow_redirect;
 use crate::error::RegistryError;
 use crate::metadata::BlobRow;
 use crate::ports::{CopyBytes, CopyError, ExternalCopy, Redirection};
@@ -54,13 +55,16 @@ pub(crate) struct Outside {
     bytes: AtomicU64,
     redirects: AtomicU64,
     failures: AtomicU64,
+    /// Whether it was logged that clients would send credentials along.
+    has_warned: AtomicBool,
 }
 
 impl Outside {
     pub(crate) fn new(limit: usize) -> Self {
         let none = AtomicU64::default;
         let permits = Arc::new(Semaphore::new(limit));
-        Self { permits, bytes: none(), redirects: none(), failures: none() }
+        let has_warned = AtomicBool::default();
+        Self { permits, bytes: none(), redirects: none(), failures: none(), has_warned }
     }
 
     pub(crate) fn traffic(&self) -> ExternalTraffic {
@@ -106,11 +110,13 @@ struct Open {
 }
 
 impl Inner {
-    /// Whether clients of a virtual repository read a blob of `home` elsewhere.
+    /// Whether clients of a virtual repository read a blob of `home` elsewhere. `base` is the URL at which they
+    /// reach this registry.
     pub(crate) async fn redirect(
         &self,
         home: &RepoName,
         digest: &Digest,
+        base: &str,
     ) -> Result<Redirection, RegistryError> {
         let external = self.resolver.external().filter(|external| external.is_used());
         let Some(external) = external else { return Ok(Redirection::None) };
@@ -119,7 +125,17 @@ impl Inner {
             return Ok(Redirection::None);
         }
         let redirection = external.redirect(&images, digest).await;
-        if let Redirection::To(_) = redirection {
+        if let Redirection::To(url) = &redirection {
+            if follow_redirect(base, url) {
+                if !self.outside.has_warned.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        url,
+                        "devices are not redirected: they would send their credentials along, because the host \
+                         is that of this server, or below it"
+                    );
+                }
+                return Ok(Redirection::Unavailable);
+            }
             self.outside.redirects.fetch_add(1, Ordering::Relaxed);
         }
         Ok(redirection)

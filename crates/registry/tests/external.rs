@@ -362,6 +362,9 @@ async fn clients_are_redirected_and_get_the_own_copy_otherwise() {
     assert_eq!(setup.server.status(Method::GET, &setup.path("plants/hmi")).await, StatusCode::OK);
     assert_eq!(setup.server.status(Method::GET, &setup.path("device/self")).await, StatusCode::NOT_FOUND);
 
+    // A client would send its credentials to another port of the same host.
+    set(Redirection::To("http://127.0.0.1:9/v2/plants/blobs/x".to_owned()));
+    assert_eq!(setup.ask(Method::GET, &[]).await.bytes().await.unwrap(), setup.content);
     set(Redirection::Unavailable);
     assert_eq!(setup.ask(Method::GET, &[]).await.bytes().await.unwrap(), setup.content);
     assert_eq!(setup.traffic().redirects, 3);

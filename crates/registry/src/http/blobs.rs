@@ -9,6 +9,7 @@ use edgewright_model::reference::RepoName;
 
 use super::error::HttpError;
 use super::{CONTENT_DIGEST, Call, HttpResult, empty, value};
+use crate::credentials::BaseUrl;
 use crate::download::{Content, Part};
 use crate::downloads::Downloader;
 use crate::error::RegistryError;
@@ -28,9 +29,11 @@ impl Call<'_> {
         let home = self.inner.home(self.principal, name, Lookup::Blob(digest)).await?;
         let unknown = || RegistryError::BlobUnknown { repository: name.clone(), digest: digest.clone() };
         let home = &home.ok_or_else(unknown)?;
-        let redirection = match home == name {
-            true => Redirection::None,
-            false => self.inner.redirect(home, digest).await?,
+        let redirection = if home == name {
+            Redirection::None
+        } else {
+            let base = BaseUrl::of(&self.parts.uri, &self.parts.headers, &self.parts.extensions);
+            self.inner.redirect(home, digest, &base).await?
         };
         if let Redirection::To(url) = &redirection {
             let headers = [(header::LOCATION, value(url)), (CONTENT_DIGEST, value(&digest.to_string()))];
