@@ -224,13 +224,11 @@ impl ExternalBlob {
         let start = index * CHUNK as u64;
         let length = usize::try_from(self.row.size.saturating_sub(start)).unwrap_or(CHUNK).min(CHUNK);
         let late = |_| CopyError::Unavailable("it does not respond in time".to_owned());
-        let mut open = match self.open.take().filter(|open| open.index == index) {
-            Some(open) => open,
-            None => {
-                let opened = timeout(READ_TIMEOUT, copy.open(&self.digest, start..self.end));
-                let bytes = opened.await.map_err(late)??;
-                Open { index, bytes, buffer: BytesMut::new() }
-            }
+        let mut open = if let Some(open) = self.open.take().filter(|open| open.index == index) {
+            open
+        } else {
+            let opened = timeout(READ_TIMEOUT, copy.open(&self.digest, start..self.end));
+            Open { index, bytes: opened.await.map_err(late)??, buffer: BytesMut::new() }
         };
         while open.buffer.len() < length {
             match timeout(READ_TIMEOUT, open.bytes.next()).await.map_err(late)? {

@@ -92,8 +92,7 @@ impl Composition {
         tokens: ProcessTokens,
         clock: Clock,
     ) -> Result<Self, StartError> {
-        settings.old_spellings.iter().for_each(OldSpelling::warn);
-        warn_of_secrets(settings);
+        warn_of_settings(settings);
         let (folder, tasks) = (DataFolder::new(&settings.data), Tasks::new());
         let listeners = Listeners::bind(settings).await?;
         let Listeners { local, secure_local, .. } = listeners;
@@ -104,14 +103,11 @@ impl Composition {
 
         let store = Store::open(&folder.database()).await?;
         let users = Users::open(store.clone(), clock.clone()).await?;
-        let (tags, rollouts, devices) = fleet(&store, &clock);
-        let known =
-            Known { tokens: &tokens, devices: devices.clone(), users: users.clone(), clock: clock.clone() };
+        let (names, rollouts, copies) = fleet(&store, &clock);
+        let devices = names.devices.clone();
+        let known = Known { tokens: &tokens, devices, users: users.clone(), clock: clock.clone() };
         let gate = Gate::new(live.clone(), known, address.clone());
-        let copies = Copies::default();
-        let names =
-            Names { tags: tags.clone(), devices: devices.clone(), external: Arc::new(copies.clone()) };
-        let registry = open_registry(&folder, names, &gate).await?;
+        let registry = open_registry(&folder, names.clone(), &gate).await?;
         let access = own_access(local, &tokens);
         let hosting = Hosting::new(&access, Some(registry.clone()))?;
         let executor = executor(job_registry(settings, &access, &tokens), tasks.clone());
@@ -123,8 +119,8 @@ impl Composition {
             store: store.clone(),
             hosting,
             rollouts,
-            tags,
-            devices,
+            tags: names.tags,
+            devices: names.devices,
             copies,
             executor,
             git: git.clone(),
@@ -242,11 +238,12 @@ impl Composition {
 }
 
 /// What channels, rollouts and devices are answered with.
-fn fleet(store: &Store, clock: &Clock) -> (ChannelTags, Rollouts, Devices) {
-    let tags = ChannelTags::default();
+fn fleet(store: &Store, clock: &Clock) -> (Names, Rollouts, Copies) {
+    let (tags, copies) = (ChannelTags::default(), Copies::default());
     let rollouts = Rollouts::new(store.clone(), clock.clone(), tags.clone());
     let devices = Devices::new(store.clone(), clock.clone(), Arc::new(rollouts.clone()));
-    (tags, rollouts, devices)
+    let external = Arc::new(copies.clone());
+    (Names { tags, devices, external }, rollouts, copies)
 }
 
 async fn open_registry(folder: &DataFolder, names: Names, gate: &Gate) -> Result<Registry, StartError> {
@@ -254,8 +251,10 @@ async fn open_registry(folder: &DataFolder, names: Names, gate: &Gate) -> Result
     Ok(Registry::open(settings, Arc::new(names), Arc::new(RegistryGate(gate.clone()))).await?)
 }
 
-/// Warns of sources that may use no build secret: until there was more than one source, none needed a grant.
-fn warn_of_secrets(settings: &Settings) {
+/// Warns of old spellings, and of sources that may use no build secret: until there was more than one source,
+/// none needed a grant.
+fn warn_of_settings(settings: &Settings) {
+    settings.old_spellings.iter().for_each(OldSpelling::warn);
     for name in settings.without_secrets() {
         tracing::warn!(
             source.name = %name,

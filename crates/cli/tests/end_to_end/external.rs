@@ -7,7 +7,8 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use edgewright_model::Digest;
-use edgewright_oci::image;
+use edgewright_model::reference::Reference;
+use edgewright_oci::{Descriptor, image};
 use edgewright_process::{Command, Finished};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,18 +59,28 @@ async fn serve(folder: &Path, repository: &Repository, keys: &str) -> (Server, D
     (server, device)
 }
 
-/// The blob of the large file, of the release's image for site `a`.
-async fn large_blob(server: &Server, variant: &str) -> Digest {
+/// The layers of a variant in the release.
+async fn layers(server: &Server, variant: &str) -> Vec<Descriptor> {
     let client = edgewright_oci::Client::new(&server.registry()).unwrap();
     let entries = server.release().await.entries;
     let entry = entries.into_iter().find(|entry| entry.variant.to_string() == variant).unwrap();
-    let reference = edgewright_model::reference::Reference::Digest(entry.digest);
-    let index = client.pull_manifest(&entry.repository, &reference).await.unwrap();
-    let child = image::manifests(&index.bytes).unwrap().remove(0).digest;
-    let child = edgewright_model::reference::Reference::Digest(child);
+    let index = client.pull_manifest(&entry.repository, &Reference::Digest(entry.digest)).await.unwrap();
+    let child = Reference::Digest(image::manifests(&index.bytes).unwrap().remove(0).digest);
     let manifest = client.pull_manifest(&entry.repository, &child).await.unwrap();
-    let layers = image::layers(&manifest.bytes).unwrap();
+    image::layers(&manifest.bytes).unwrap()
+}
+
+/// The blob of the large file.
+async fn large_blob(server: &Server) -> Digest {
+    let layers = layers(server, "hmi/a").await;
     layers.into_iter().max_by_key(|layer| layer.size).unwrap().digest
+}
+
+/// A blob that is only in the image of the other site.
+async fn other_blob(server: &Server) -> Digest {
+    let own = layers(server, "hmi/a").await;
+    let others = layers(server, "hmi/b").await;
+    others.into_iter().find(|layer| !own.contains(layer)).unwrap().digest
 }
 
 /// The files of all blobs are lost, as after a backup was restored.
@@ -124,6 +135,24 @@ async fn curl(device: &Device, server: &Server, blob: &Digest, more: &[&str]) ->
     (finished.code().unwrap_or(-1), String::from_utf8_lossy(&finished.output.stdout).into_owned())
 }
 
+/// Passes on one connection, and notes what its client sends.
+async fn relay(client: TcpStream, to: String, log: Arc<Mutex<Vec<u8>>>) {
+    let Ok(server) = TcpStream::connect(to).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let there = async {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
+            log.lock().unwrap().extend_from_slice(&buffer[..count]);
+            let Ok(()) = to_server.write_all(&buffer[..count]).await else { return };
+        }
+    };
+    tokio::select! {
+        () = there => {}
+        _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+    }
+}
+
 /// Connections to a registry, with what clients sent.
 struct Relay {
     address: SocketAddr,
@@ -140,25 +169,7 @@ impl Relay {
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let (to, log) = (to.clone(), Arc::clone(&log));
-                connections.spawn(async move {
-                    let Ok(server) = TcpStream::connect(to).await else { return };
-                    let (mut from_client, mut to_client) = client.into_split();
-                    let (mut from_server, mut to_server) = server.into_split();
-                    let there = async {
-                        let mut buffer = vec![0; 64 * 1024];
-                        while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
-                            log.lock().unwrap().extend_from_slice(&buffer[..count]);
-                            if to_server.write_all(&buffer[..count]).await.is_err() {
-                                return;
-                            }
-                        }
-                    };
-                    tokio::select! {
-                        () = there => {}
-                        _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
-                    }
-                });
+                connections.spawn(relay(client, to.clone(), Arc::clone(&log)));
             }
         });
         Self { address, seen, task }
@@ -193,7 +204,7 @@ async fn devices_are_redirected_to_a_registry_that_anyone_may_read() {
     let url = format!("http://localhost:{}", relay.address.port());
     let keys = format!("url = \"{url}\"\ndevices = \"redirect\"\n");
     let (server, device) = serve(folder, &repository, &keys).await;
-    let blob = large_blob(&server, "hmi/a").await;
+    let blob = large_blob(&server).await;
     relay.requests();
 
     let pulled = pull(&device, &server, "first").await;
@@ -221,7 +232,7 @@ async fn devices_are_redirected_to_a_registry_that_anyone_may_read() {
     assert_eq!((code, fs::read(&part).unwrap().len()), (0, 1000));
 
     // Content of other devices is not there for it, whether the target has it or not.
-    let other = large_blob_of_other_site(&server).await;
+    let other = other_blob(&server).await;
     let (_, shown) = curl(&device, &server, &other, &write).await;
     assert_eq!(shown, "404 ");
     // Without the registry, devices get the copy of the server.
@@ -232,24 +243,6 @@ async fn devices_are_redirected_to_a_registry_that_anyone_may_read() {
     })
     .await;
     assert_eq!(server.stop().await, Some(0));
-}
-
-/// The blob of the other site's own file.
-async fn large_blob_of_other_site(server: &Server) -> Digest {
-    let client = edgewright_oci::Client::new(&server.registry()).unwrap();
-    let entries = server.release().await.entries;
-    let layers = async |variant: &str| {
-        let entry = entries.iter().find(|entry| entry.variant.to_string() == variant).unwrap();
-        let reference = edgewright_model::reference::Reference::Digest(entry.digest.clone());
-        let index = client.pull_manifest(&entry.repository, &reference).await.unwrap();
-        let child = image::manifests(&index.bytes).unwrap().remove(0).digest;
-        let child = edgewright_model::reference::Reference::Digest(child);
-        let manifest = client.pull_manifest(&entry.repository, &child).await.unwrap();
-        image::layers(&manifest.bytes).unwrap()
-    };
-    let own: Vec<Digest> = layers("hmi/a").await.into_iter().map(|layer| layer.digest).collect();
-    let others = layers("hmi/b").await;
-    others.into_iter().map(|layer| layer.digest).find(|digest| !own.contains(digest)).unwrap()
 }
 
 /// edge:wright, as a file of users and as `Authorization: Basic`.
@@ -288,7 +281,7 @@ async fn lost_blobs_are_read_with_the_targets_credentials_and_verified() {
         secret.display()
     );
     let (server, device) = serve(folder, &repository, &keys).await;
-    let blob = large_blob(&server, "hmi/a").await;
+    let blob = large_blob(&server).await;
     let content = fs::read(stored(&there_folder, &blob)).unwrap();
     assert_eq!(pull(&device, &server, "own").await.code(), Some(0));
     assert_eq!(counter(&server, "edgewright_registry_proxied_bytes_total").await, 0, "the own copy is first");
@@ -328,13 +321,13 @@ async fn lost_blobs_are_read_with_the_targets_credentials_and_verified() {
     assert_eq!(pull(&device, &server, "repaired").await.code(), Some(0));
 
     // Without the target: an error to try again after.
-    let port = there.address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let port: u16 = there.address.rsplit_once(':').unwrap().1.parse().unwrap();
     drop(there);
     let (_, shown) = curl(&device, &server, &blob, &["--write-out", " %{http_code}"]).await;
     let (body, code) = shown.rsplit_once(' ').unwrap();
     let error: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!((code, error["errors"][0]["code"].as_str()), ("503", Some("UNAVAILABLE")), "{shown}");
-    assert!(!shown.contains(&port_text(port)), "{shown}");
+    assert!(!shown.contains(&format!(":{port}")), "{shown}");
     assert_ne!(pull(&device, &server, "away").await.code(), Some(0));
     let there = DockerRegistry::start_on(&there_folder, Some(&users), port).await;
     assert_eq!(pull(&device, &server, "back").await.code(), Some(0));
@@ -364,10 +357,6 @@ async fn lost_blobs_are_read_with_the_targets_credentials_and_verified() {
     let shown = edgewright(folder, &["status", "--json"]).await.ends(0);
     assert!(!shown.out.contains(BASIC), "{}", shown.out);
     drop(there);
-}
-
-fn port_text(port: u16) -> String {
-    format!(":{port}")
 }
 
 #[tokio::test]

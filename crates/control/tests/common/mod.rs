@@ -9,6 +9,7 @@ use std::time::Duration;
 use edgewright_control::context::OperationContext;
 use edgewright_control::devices::Devices;
 use edgewright_control::hosting::Hosting;
+use edgewright_control::outbound::replicate::Copies;
 use edgewright_control::releases::tags::ChannelTags;
 use edgewright_control::rollouts::Rollouts;
 use edgewright_control::{Control, ControlSettings, Parts, SourceSettings};
@@ -205,6 +206,7 @@ async fn open(
         tags: tags.clone(),
         devices: Devices::new(store.clone(), clock.clone(), Arc::new(rollouts.clone())),
         rollouts,
+        copies: Copies::default(),
         executor: Arc::new(executor.clone()),
         git,
         clock,

@@ -5,7 +5,7 @@ use edgewright_model::names::SourceName;
 
 use super::{Composition, StartError, holder};
 use crate::live::Live;
-use crate::settings::{OldSpelling, Settings, SettingsError};
+use crate::settings::{Settings, SettingsError};
 
 /// What a reload changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +43,7 @@ impl Composition {
         if let Some((certificate, config)) = certificate {
             certificate.replace(config);
         }
-        settings.old_spellings.iter().for_each(OldSpelling::warn);
-        super::warn_of_secrets(settings);
+        super::warn_of_settings(settings);
         let restart = self.settings.restart_needed_for(settings);
         if let Err(error) = self.lock.announce(holder(settings, self.local, &self.address)) {
             tracing::warn!(%error, "commands on this machine may not find the server or its token");
