@@ -132,8 +132,8 @@ pub fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     uri.authority().map(axum::http::uri::Authority::as_str).or_else(header).filter(is_host)
 }
 
-/// Whether clients that are redirected from one URL to another send their credentials there: Go's HTTP client,
-/// which container tools use, does so for the same host with any port, and for hosts below it.
+/// Whether clients that are redirected from one URL to another send their credentials there: Go's HTTP
+/// client, which container tools use, does so for the same host with any port, and for hosts below it.
 pub(crate) fn follow_redirect(from: &str, to: &str) -> bool {
     let host = |url: &str| {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);

@@ -178,10 +178,14 @@ impl Inner {
         let Some(first) = parts.first().filter(|part| !part.range.is_empty()) else {
             return Ok(Body::empty());
         };
-        let turn = self.downloads.turn(downloader, self.settings.idle_limit).await?;
-        if let Content::External(blob) = &mut content {
-            blob.begin(&first.range).await?;
-        }
+        let downloads = match &mut content {
+            Content::Own(_) => &self.downloads,
+            Content::External(blob) => {
+                blob.begin(&first.range);
+                &self.outside.downloads
+            }
+        };
+        let turn = downloads.turn(downloader, self.settings.idle_limit).await?;
         let index = first.range.start / CHUNK as u64;
         let chunk = content.chunk(index).await;
         let ready = (index, self.accept_chunk(repository, digest, chunk).await?);

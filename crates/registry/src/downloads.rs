@@ -15,7 +15,6 @@ use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::RegistryError;
-use crate::settings::RegistrySettings;
 
 /// A download that is slower than this on average, in bytes per second, makes room for another one at a
 /// limit.
@@ -135,11 +134,13 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Downloads {
-    pub(crate) fn new(settings: &RegistrySettings) -> Self {
+    /// `anonymous` and `known` are the limits for clients without and with credentials, `share` is that of
+    /// each peer.
+    pub(crate) fn new((anonymous, known): (usize, usize), share: usize) -> Self {
         Self {
-            anonymous: Arc::new(Semaphore::new(settings.max_downloads)),
-            known: Arc::new(Semaphore::new(settings.max_known_downloads)),
-            share: settings.max_downloads_per_peer,
+            anonymous: Arc::new(Semaphore::new(anonymous)),
+            known: Arc::new(Semaphore::new(known)),
+            share,
             shares: Mutex::default(),
             active: Arc::default(),
         }
@@ -225,13 +226,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(20);
 
     fn downloads() -> Downloads {
-        let settings = RegistrySettings {
-            max_downloads: 4,
-            max_known_downloads: 2,
-            max_downloads_per_peer: 2,
-            ..RegistrySettings::new("/none")
-        };
-        Downloads::new(&settings)
+        Downloads::new((4, 2), 2)
     }
 
     fn from(address: &str) -> Downloader {

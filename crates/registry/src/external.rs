@@ -20,14 +20,15 @@ use edgewright_model::Digest;
 use edgewright_model::digest::Hasher;
 use edgewright_model::reference::RepoName;
 use futures::StreamExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::credentials::follow_redirect;
+use crate::downloads::Downloads;
 use crate::error::RegistryError;
 use crate::metadata::BlobRow;
 use crate::ports::{CopyBytes, CopyError, ExternalCopy, Redirection};
 use crate::registry::Inner;
+use crate::settings::RegistrySettings;
 
 /// How long an external registry may take until it responds, and between two reads.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
@@ -51,7 +52,8 @@ pub struct ExternalTraffic {
 /// What reads of external registries share.
 #[derive(Debug)]
 pub(crate) struct Outside {
-    permits: Arc<Semaphore>,
+    /// The permits of downloads that are read there.
+    pub(crate) downloads: Downloads,
     bytes: AtomicU64,
     redirects: AtomicU64,
     failures: AtomicU64,
@@ -60,11 +62,12 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(settings: &RegistrySettings) -> Self {
         let none = AtomicU64::default;
-        let permits = Arc::new(Semaphore::new(limit));
+        let (limit, share) = (settings.max_proxied_downloads, settings.max_proxied_downloads_per_peer);
+        let downloads = Downloads::new((limit, limit), share);
         let has_warned = AtomicBool::default();
-        Self { permits, bytes: none(), redirects: none(), failures: none(), has_warned }
+        Self { downloads, bytes: none(), redirects: none(), failures: none(), has_warned }
     }
 
     pub(crate) fn traffic(&self) -> ExternalTraffic {
@@ -97,7 +100,6 @@ pub(crate) struct ExternalBlob {
     /// Of all chunks so far, if all of the blob is read.
     hasher: Option<Hasher>,
     sent: u64,
-    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A response of an external registry.
@@ -110,8 +112,8 @@ struct Open {
 }
 
 impl Inner {
-    /// Whether clients of a virtual repository read a blob of `home` elsewhere. `base` is the URL at which they
-    /// reach this registry.
+    /// Whether clients of a virtual repository read a blob of `home` elsewhere. `base` is the URL at which
+    /// they reach this registry.
     pub(crate) async fn redirect(
         &self,
         home: &RepoName,
@@ -163,7 +165,6 @@ impl Inner {
             open: None,
             hasher: None,
             sent: 0,
-            permit: None,
         }))
     }
 }
@@ -173,16 +174,11 @@ impl ExternalBlob {
         self.row.size
     }
 
-    /// Waits for a permit to read a part, which [`Self::chunk`] then does from its first chunk to its last.
-    pub(crate) async fn begin(&mut self, part: &Range<u64>) -> Result<(), RegistryError> {
-        let permit = Arc::clone(&self.registry.outside.permits).acquire_owned();
-        let permit = timeout(self.registry.settings.idle_limit, permit).await;
-        let permit = permit.map_err(|_| RegistryError::Busy("downloads from external registries"))?;
-        self.permit = Some(permit.map_err(|_| RegistryError::Closed)?);
+    /// Chooses the part that [`Self::chunk`] reads from its first chunk to its last.
+    pub(crate) fn begin(&mut self, part: &Range<u64>) {
         self.end = part.end.next_multiple_of(CHUNK as u64).min(self.row.size);
         let is_whole = *part == (0..self.row.size);
         self.hasher = is_whole.then(|| Hasher::new(self.digest.algorithm()));
-        Ok(())
     }
 
     /// Reads a chunk; each follows the one before it.
@@ -261,7 +257,7 @@ impl ExternalBlob {
 
 impl Drop for ExternalBlob {
     fn drop(&mut self) {
-        if self.permit.is_some() {
+        if self.sent > 0 {
             let (bytes, size) = (self.sent, self.row.size);
             tracing::debug!(blob.digest = %self.digest, bytes, size, "passed on a blob of an external registry");
         }

@@ -64,10 +64,11 @@ impl Registry {
         resolver: Arc<dyn TagResolver>,
         authorizer: Arc<dyn Authorizer>,
     ) -> Result<Self, RegistryError> {
+        let limits = (settings.max_downloads, settings.max_known_downloads);
         let inner = Inner {
             metadata: Metadata::open(&settings.folder, settings.manifest_cache_bytes).await?,
-            downloads: Downloads::new(&settings),
-            outside: Outside::new(settings.max_proxied_downloads),
+            downloads: Downloads::new(limits, settings.max_downloads_per_peer),
+            outside: Outside::new(&settings),
             settings,
             store,
             uploads: Uploads::new(),

@@ -39,6 +39,9 @@ pub const MAX_DOWNLOADS_PER_PEER: usize = 192;
 /// The limit of concurrent blob responses that are read from external registries.
 pub const MAX_PROXIED_DOWNLOADS: usize = 64;
 
+/// The limit of such responses to one peer: container tools read six layers at a time.
+pub const MAX_PROXIED_DOWNLOADS_PER_PEER: usize = 8;
+
 /// The registry's folder and limits. Create them by [`RegistrySettings::new`] and change fields as needed.
 #[derive(Debug, Clone)]
 pub struct RegistrySettings {
@@ -67,6 +70,8 @@ pub struct RegistrySettings {
     /// The limit of concurrent blob responses whose bytes come from external registries; further ones wait,
     /// then get 429.
     pub max_proxied_downloads: usize,
+    /// The limit of such responses to one peer.
+    pub max_proxied_downloads_per_peer: usize,
     /// The timeout of clients that neither send nor receive a byte, and the time after which a rate below
     /// [`crate::CLIENT_RATE_LIMIT`] is cut.
     pub idle_limit: Duration,
@@ -88,6 +93,7 @@ impl RegistrySettings {
             max_known_downloads: MAX_KNOWN_DOWNLOADS,
             max_downloads_per_peer: MAX_DOWNLOADS_PER_PEER,
             max_proxied_downloads: MAX_PROXIED_DOWNLOADS,
+            max_proxied_downloads_per_peer: MAX_PROXIED_DOWNLOADS_PER_PEER,
             idle_limit: crate::pace::CLIENT_STALL_TIMEOUT,
             manifest_cache_bytes: 64 * 1024 * 1024,
         }

@@ -7,6 +7,7 @@ mod common;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Devices, IMAGE, Server, TwoOperators, code, header, noise};
@@ -14,8 +15,8 @@ use edgewright_model::Digest;
 use edgewright_model::principal::Principal;
 use edgewright_model::reference::{RepoName, Tag};
 use edgewright_registry::{
-    CopyBytes, CopyError, External, ExternalCopy, ExternalTraffic, Lookup, Redirection, Resolution,
-    TagResolver, Target,
+    CopyBytes, CopyError, External, ExternalCopy, ExternalTraffic, Lookup, Redirection, Registry,
+    RegistrySettings, Resolution, TagResolver, Target,
 };
 use futures::future::{BoxFuture, ready};
 use futures::{FutureExt as _, StreamExt as _, stream};
@@ -24,6 +25,9 @@ use serde_json::json;
 
 /// Three chunks and a bit.
 const SIZE: usize = 3 * 256 * 1024 + 70;
+
+/// How many blobs one client may read there at a time.
+const SHARE: usize = 2;
 
 /// What an external registry does with requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +159,13 @@ impl Setup {
         let target = Target { repository: "plants/hmi".parse().unwrap(), digest };
         let world = World { devices: Devices([("one", target)].into()), shelf: Arc::clone(&shelf) };
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::with(folder.path(), Arc::new(world), Arc::new(TwoOperators)).await;
+        let settings = RegistrySettings {
+            max_proxied_downloads_per_peer: SHARE,
+            idle_limit: Duration::from_secs(2),
+            ..RegistrySettings::new(folder.path())
+        };
+        let registry = Registry::open(settings, Arc::new(world), Arc::new(TwoOperators)).await.unwrap();
+        let server = Server::serve(registry).await;
         let home: RepoName = "plants/hmi".parse().unwrap();
         for blob in [Bytes::from("{}"), content.clone(), Bytes::from("without an image")] {
             server.registry.put_blob(&home, blob).await.unwrap();
@@ -242,7 +252,7 @@ async fn a_lost_blob_is_read_in_the_external_registry() {
     let beyond = setup.ask(Method::GET, &[("range", "bytes=9999999-")]).await;
     assert_eq!(beyond.status(), StatusCode::RANGE_NOT_SATISFIABLE);
 
-    // Only virtual repositories, and only those who may read them.
+    // Only virtual repositories, and only clients that may read them.
     let ordinary = setup.path("plants/hmi");
     assert_eq!(setup.server.status(Method::GET, &ordinary).await, StatusCode::NOT_FOUND);
     let stranger = setup.path("device/self");
@@ -337,6 +347,25 @@ async fn nothing_is_read_for_a_client_that_left() {
     while setup.shelf.reading.lock().unwrap().upgrade().is_some() {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn one_client_does_not_take_all_reads_of_the_external_registry() {
+    let setup = Setup::new().await;
+    setup.lose();
+    setup.mood(Mood::Stalls);
+    let mut open = Vec::new();
+    for _ in 0..SHARE {
+        let answer = setup.ask(Method::GET, &[]).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        open.push(answer);
+    }
+    let answer = setup.ask(Method::GET, &[]).await;
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(code(answer).await, "TOOMANYREQUESTS");
+    drop(open);
+    setup.mood(Mood::Good);
+    assert_eq!(setup.ask(Method::GET, &[]).await.bytes().await.unwrap(), setup.content);
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@
 //! | `device/self/healthy@DIGEST` | the same, and notes that the device runs the digest and is healthy |
 //! | `device/self/failed@DIGEST` | the same, and notes that the digest failed on the device |
 //!
-//! Blobs may be read in external registries. An operator sees the same content under `device/ID`, and notes nothing by it.
+//! Blobs may be read in external registries.
+//! An operator sees the same content under `device/ID`, and notes nothing by it.
 
 use std::sync::Arc;
 

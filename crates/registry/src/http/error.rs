@@ -11,7 +11,8 @@ use super::value;
 use crate::error::RegistryError;
 use crate::request::PathError;
 
-/// When clients that get 429, or 503 because of an external registry, try again, in seconds. Meanwhile idle uploads and slow downloads end.
+/// When clients that get 429, or 503 because of an external registry, try again, in seconds. Meanwhile idle
+/// uploads and slow downloads end.
 const RETRY_AFTER_SECONDS: &str = "30";
 
 /// An error response.

@@ -1,5 +1,5 @@
-//! What devices download: which manifests and blobs were sent to their end. A download ends when its device is
-//! revoked.
+//! What devices download: which manifests and blobs were sent to their end. A download ends when its device
+//! is revoked.
 //!
 //! A response counts when its last byte was handed to the connection. A range counts if it is the last part:
 //! clients resume where the part before ended.

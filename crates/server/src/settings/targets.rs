@@ -48,9 +48,9 @@ described! {
         /// Copy verdicts, check sets and provenance, too. Use `false` for registries that reject such
         /// artifacts.
         pub referrers: Option<bool> { Reload, default: "true", example: "false" }
-        /// How devices get the blobs of images that were copied. `"redirect"`: they read them in the registry,
-        /// without credentials; `"proxy"`: the server reads there, with these credentials, what it does not
-        /// have itself. Manifests are always those of the server.
+        /// How devices get the blobs of images that were copied. `"redirect"`: they read them in the
+        /// registry, without credentials; `"proxy"`: the server reads there, with these credentials, what it
+        /// does not have itself. Manifests are always those of the server.
         pub devices: Option<DeviceReads> { Reload, default: "none: devices get them of this server only" }
         /// User name; needs `password_file`.
         pub user: Option<String> { Reload, default: "none", example: "\"robot$edgewright\"" }
