@@ -202,9 +202,20 @@ async fn devices_are_redirected_to_a_registry_that_anyone_may_read() {
     let relay = Relay::start(there.address.clone()).await;
     // Another host than the server's, as in production: clients do not send their credentials there.
     let url = format!("http://localhost:{}", relay.address.port());
-    let keys = format!("url = \"{url}\"\ndevices = \"redirect\"\n");
-    let (server, device) = serve(folder, &repository, &keys).await;
+    let (server, device) = serve(folder, &repository, &format!("url = \"{url}\"\n")).await;
     let blob = large_blob(&server).await;
+    let write = ["--output", "/dev/null", "--write-out", "%{http_code} %{redirect_url}"];
+    let offer = device.asks(&server, "self:current").await;
+    assert_eq!(curl(&device, &server, &blob, &write).await.1, "200 ");
+    // What was copied before is known after a reload.
+    let config = folder.join("edgewright.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}devices = \"redirect\"\n")).unwrap();
+    server.reload();
+    until("a redirect", async || {
+        curl(&device, &server, &blob, &write).await.1.starts_with("307 ").then_some(())
+    })
+    .await;
     relay.requests();
 
     let pulled = pull(&device, &server, "first").await;
@@ -217,11 +228,10 @@ async fn devices_are_redirected_to_a_registry_that_anyone_may_read() {
     let evidence = device.shown(&server).await.evidence;
     assert!(evidence.iter().all(|fact| fact.step == "offered"), "{evidence:?}");
     let index = podman_pull(&device, &server).await;
-    assert_eq!(Some(index.parse().unwrap()), device.asks(&server, "self:current").await);
+    assert_eq!(Some(index.parse().unwrap()), offer);
     assert!(relay.requests().contains(&get));
 
     let location = format!("{url}/v2/team/hmi-a/blobs/{blob}");
-    let write = ["--output", "/dev/null", "--write-out", "%{http_code} %{redirect_url}"];
     for more in [&[][..], &["--head"], &["--range", "1000-1999"]] {
         let (code, shown) = curl(&device, &server, &blob, &[&write, more].concat()).await;
         assert_eq!((code, shown), (0, format!("307 {location}")), "{more:?}");
