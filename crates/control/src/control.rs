@@ -3,7 +3,7 @@
 mod promote;
 mod work;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -127,6 +127,7 @@ impl Control {
         start(Arc::new(inner.work.updates.clone()), Wake::default());
         start(Arc::new(inner.retention.clone()), Wake::default());
         start(Arc::new(inner.channels.clone()), inner.channels.wake().clone());
+        start(Arc::new(inner.work.update_tests.clone()), inner.channels.test_runs().clone());
         start(Arc::new(inner.rollouts.clone()), inner.rollouts.wake().clone());
         let keeper = DeviceKeeper {
             devices: inner.devices.clone(),
@@ -344,6 +345,22 @@ impl Control {
         self.0.channels.reconcile().await
     }
 
+    /// Queues runs for the updates that channels wait for, and notes which ended, as its reconciler does.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub async fn advance_update_tests(&self) -> Result<crate::reconcile::Outcome, ControlError> {
+        use crate::reconcile::Reconciler as _;
+        self.0.work.update_tests.reconcile().await
+    }
+
+    /// What the channels of a source wait for, in words: tests of the updates from what they hold.
+    pub fn awaited_updates(&self, source: SourceId) -> BTreeMap<ChannelName, String> {
+        let all = self.0.channels.tests().all().into_iter();
+        let own = all.filter(|((of, _), _)| *of == source);
+        own.map(|((_, channel), awaited)| (channel, awaited.to_string())).collect()
+    }
+
     async fn channel_source(
         &self,
         source: Option<&SourceName>,
@@ -408,6 +425,7 @@ fn compose(settings: ControlSettings, parts: Parts) -> Inner {
         sources: Arc::clone(&sources),
         inventory: polling.inventory.clone(),
         releases,
+        channels: channels.clone(),
         tasks,
         cancellations: cancellations.clone(),
         runs_wake,

@@ -7,6 +7,7 @@ mod promote;
 pub(crate) mod publish;
 pub mod referrers;
 pub mod tags;
+pub(crate) mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

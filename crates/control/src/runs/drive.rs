@@ -110,8 +110,9 @@ impl Runs {
         let inner = &*self.0;
         let number = run.number;
         let handle = inner.sources.get(run.source).ok_or(ControlError::NoSource { run: number })?;
-        let selection = inner.state().selections.get(&number).cloned();
-        if run.trigger == Trigger::Selected && selection.is_none() {
+        let selection = self.selection(&run).await;
+        let is_narrowed = matches!(run.trigger, Trigger::Selected | Trigger::Update);
+        if is_narrowed && selection.is_none() {
             return self.end(&run, RunState::Cancelled, "cancelled").await;
         }
         if run.state == RunState::Queued {

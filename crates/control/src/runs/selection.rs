@@ -1,9 +1,10 @@
-//! A run that makes no release and moves no channel: of some variants or lanes only, or of files that are not
-//! committed.
+//! A run that makes no release and moves no channel: of some variants or lanes only, of files that are not
+//! committed, or of an update that a channel waits for.
 
 use std::collections::BTreeSet;
 
 use edgewright_model::names::VariantName;
+use edgewright_model::run::{ReleaseNumber, RunNumber};
 use edgewright_model::spec::Lane;
 use edgewright_plan::graph::NodeId;
 use edgewright_plan::{Action, Graph, History, Plan};
@@ -18,6 +19,8 @@ pub enum NoRelease {
     Uncommitted,
     /// `run --watch` builds and tests every change.
     Watching,
+    /// An update is tested for channels.
+    Update,
 }
 
 impl NoRelease {
@@ -27,6 +30,7 @@ impl NoRelease {
             Self::Narrowed => "only some variants or lanes were run: no release",
             Self::Uncommitted => "the files are not committed: no release",
             Self::Watching => "`--watch` builds and tests only: no release",
+            Self::Update => "it tests an update that a channel waits for: no release",
         }
     }
 }
@@ -42,6 +46,17 @@ pub struct Selection {
     pub lanes: BTreeSet<Lane>,
     /// Whether machines of the container lane stay when their checks are done.
     pub keep: bool,
+    /// The update that is tested, if it is not the one from what the branch released last.
+    pub(crate) update: Option<UpdateTest>,
+}
+
+/// An update to a release that is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UpdateTest {
+    /// The run that built the images that devices would get: its locks are taken.
+    pub(crate) built: RunNumber,
+    /// What devices have before.
+    pub(crate) from: ReleaseNumber,
 }
 
 impl Selection {

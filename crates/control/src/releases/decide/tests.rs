@@ -62,6 +62,7 @@ fn moves(made: &[(&str, u32, i64)]) -> Vec<ChannelMoveRow> {
 
 static NO_CHANNELS: BTreeSet<ChannelName> = BTreeSet::new();
 static NO_RELEASES: BTreeSet<ReleaseNumber> = BTreeSet::new();
+static NO_UPDATES: Updates = Updates::new();
 
 /// Without rollouts and quarantine.
 fn facts<'a>(
@@ -76,6 +77,7 @@ fn facts<'a>(
         default_branch: Some("main"),
         staged: &NO_CHANNELS,
         quarantined: &NO_RELEASES,
+        updates: &NO_UPDATES,
         now: at(0),
     }
 }
