@@ -3,7 +3,7 @@
 mod promote;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -354,11 +354,10 @@ impl Control {
         self.0.work.update_tests.reconcile().await
     }
 
-    /// What the channels of a source wait for, in words: tests of the updates from what they hold.
-    pub fn awaited_updates(&self, source: SourceId) -> BTreeMap<ChannelName, String> {
-        let all = self.0.channels.tests().all().into_iter();
-        let own = all.filter(|((of, _), _)| *of == source);
-        own.map(|((_, channel), awaited)| (channel, awaited.to_string())).collect()
+    /// The test of an update that a channel waits for before it moves, or that failed, in words.
+    pub fn awaited_test(&self, source: &SourceName, channel: &ChannelName) -> Option<String> {
+        let handle = self.0.sources.named(source)?;
+        self.0.channels.tests().words(handle.id, channel)
     }
 
     async fn channel_source(
@@ -390,11 +389,10 @@ impl Control {
 fn compose(settings: ControlSettings, parts: Parts) -> Inner {
     let Parts { store, hosting, tags, rollouts, devices, executor, git, clock, tasks } = parts;
     let (shutdown, events, runs_wake) = (tasks.token().clone(), Events::default(), Wake::default());
-    let base = (store.clone(), clock.clone());
+    let (base, git) = ((store.clone(), clock.clone()), (store.clone(), git, clock.clone()));
     let cancellations = Cancellations::new(base, shutdown.clone(), runs_wake.clone());
-    let base = (store.clone(), git, clock.clone());
     let folder = settings.data.join("sources");
-    let sources = Arc::new(Sources::new(folder, base, shutdown.clone(), runs_wake.clone()));
+    let sources = Arc::new(Sources::new(folder, git, shutdown.clone(), runs_wake.clone()));
     let wakes = (rollouts.channels_wake().clone(), rollouts.wake().clone());
     let channels = Channels::new((store.clone(), clock.clone()), tags.clone(), Arc::clone(&sources), wakes);
     let named = (tags.clone(), channels.clone());

@@ -68,7 +68,8 @@ async fn pass(world: &World) {
 }
 
 fn words(world: &World) -> Option<String> {
-    world.control.awaited_updates(world.source).remove(&"plant".parse().unwrap())
+    let source = world.control.handle(world.source).unwrap().settings().name.clone();
+    world.control.awaited_test(&source, &"plant".parse().unwrap())
 }
 
 /// The run that tests an update and is not over.

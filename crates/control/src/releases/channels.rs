@@ -18,9 +18,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
+use super::awaited::AwaitedTests;
 use super::decide::{Decision, Facts, Update, Updates, decide};
 use super::tags::ChannelTags;
-use super::updates::AwaitedTests;
 use crate::ControlError;
 use crate::access::Operation;
 use crate::context::OperationContext;

@@ -52,7 +52,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// What is known about the update of a channel's devices to a release; nothing is in the way of others.
+/// What is known about the update of a channel's devices to a release; none: nothing keeps it from it.
 pub(crate) type Updates = BTreeMap<(ChannelName, ReleaseNumber), Update>;
 
 /// What keeps a channel from a release.

@@ -1,5 +1,6 @@
 //! Releases: what a run's results are called, what channels hold of them, and what their tags answer.
 
+pub(crate) mod awaited;
 pub mod channels;
 mod decide;
 pub(crate) mod newest;

@@ -158,8 +158,9 @@ impl Channels {
     }
 
     /// Whether a channel may move to a release: it is there, nothing in it is quarantined, and where its
-    /// variants are tested as updates, they were as updates of what the channel has; else that is tested next.
-    /// A release that is older than the channel's needs no such test: its digests were on devices before.
+    /// variants are tested as updates, they were as updates of what the channel has; else that is tested
+    /// next. A release that is older than the channel's needs no such test: its digests were on devices
+    /// before.
     pub(super) async fn check_release(
         &self,
         source: &SourceRow,
@@ -175,10 +176,10 @@ impl Channels {
             return Ok(());
         };
         let updates = self.untested(source.id, completed, &entries).await?;
-        let Some(first) = updates.iter().find(|update| update.failed().is_some()).or(updates.first()) else {
+        let Some(first) = updates.iter().find(|update| update.failed.is_some()).or(updates.first()) else {
             return Ok(());
         };
-        let (update, failed) = (first.to_string(), first.failed().map(str::to_owned));
+        let (update, failed) = (first.to_string(), first.failed.clone());
         if failed.is_none() {
             self.want_test(source.id, channel, (completed, release), updates);
         }

@@ -33,8 +33,8 @@ impl Rollouts {
         }
     }
 
-    /// What a rollout knows of the devices of its channel: more than what they confirmed, because a device may
-    /// run its release already.
+    /// What a rollout knows of the devices of its channel: more than what they confirmed, because a device
+    /// may run its release already.
     pub(super) async fn known<'a>(
         &self,
         source: &'a Source,

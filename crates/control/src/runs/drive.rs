@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Runs;
 use super::prepare::{Invalid, Preparation, Prepared};
 use super::scope::Scope;
+use super::selection::Selection;
 use crate::events::RunEventKind;
 use crate::locks::UpdateCheck;
 use crate::releases::publish::Results;
@@ -145,7 +146,7 @@ impl Runs {
             handle: &scope.handle,
             graph: &prepared.graph,
             nodes: &nodes,
-            no_release: scope.selection.as_ref().map(|selection| selection.why.words()),
+            no_release: scope.selection.as_ref().map(Selection::words),
         };
         inner.releases.publish(&results).await
     }

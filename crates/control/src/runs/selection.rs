@@ -19,8 +19,6 @@ pub enum NoRelease {
     Uncommitted,
     /// `run --watch` builds and tests every change.
     Watching,
-    /// An update is tested for channels.
-    Update,
 }
 
 impl NoRelease {
@@ -30,7 +28,6 @@ impl NoRelease {
             Self::Narrowed => "only some variants or lanes were run: no release",
             Self::Uncommitted => "the files are not committed: no release",
             Self::Watching => "`--watch` builds and tests only: no release",
-            Self::Update => "it tests an update that a channel waits for: no release",
         }
     }
 }
@@ -47,19 +44,27 @@ pub struct Selection {
     /// Whether machines of the container lane stay when their checks are done.
     pub keep: bool,
     /// The update that is tested, if it is not the one from what the branch released last.
-    pub(crate) update: Option<UpdateTest>,
+    pub update: Option<UpdateTest>,
 }
 
 /// An update to a release that is there.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct UpdateTest {
+pub struct UpdateTest {
     /// The run that built the images that devices would get: its locks are taken.
-    pub(crate) built: RunNumber,
+    pub built: RunNumber,
     /// What devices have before.
-    pub(crate) from: ReleaseNumber,
+    pub from: ReleaseNumber,
 }
 
 impl Selection {
+    /// Why there is no release, in words.
+    pub(crate) fn words(&self) -> &'static str {
+        match self.update {
+            Some(_) => "it tests an update that a channel waits for: no release",
+            None => self.why.words(),
+        }
+    }
+
     /// Whether lanes run that have a verdict already.
     pub(crate) fn again(&self) -> bool {
         self.keep || !self.lanes.is_empty()

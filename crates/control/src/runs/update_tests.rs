@@ -1,5 +1,6 @@
-//! Updates that channels wait for are tested by runs of their own: the images of a release, the lane `upgrade`
-//! alone, from what the channel holds. Such a run makes no release; the channel decides by its verdicts.
+//! Updates that channels wait for are tested by runs of their own: the images of a release, the lane
+//! `upgrade` alone, from what the channel holds. Such a run makes no release; the channel decides by its
+//! verdicts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,13 +16,13 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::Runs;
-use super::selection::{NoRelease, Selection, UpdateTest};
+use super::selection::{Selection, UpdateTest};
 use crate::ControlError;
 use crate::access::Operation;
 use crate::context::OperationContext;
 use crate::reconcile::{Outcome, Reconciler};
+use crate::releases::awaited::{Awaited, TestState};
 use crate::releases::channels::Channels;
-use crate::releases::updates::{Awaited, TestState};
 use crate::sources::{Queued, Sources};
 
 /// How often runs that test updates are looked at, at least.
@@ -84,7 +85,8 @@ impl UpdateTests {
         Ok(count)
     }
 
-    /// Queues a run of the images that one run built; those of others follow. None: nothing can be queued now.
+    /// Queues a run of the images that the newest of their runs built; the rest follows. None: nothing can be
+    /// queued now.
     async fn queue(
         &self,
         (source, channel): &(SourceId, ChannelName),
@@ -109,11 +111,10 @@ impl UpdateTests {
             operation: Operation::QueueRun,
         };
         let selection = Selection {
-            why: NoRelease::Update,
             variants,
             lanes: BTreeSet::from([Lane::Upgrade]),
-            keep: false,
             update: Some(UpdateTest { built, from: awaited.from }),
+            ..Selection::default()
         };
         let run = self.runs.queue_selected((&handle, &row.commit), queued, selection).await?;
         tracing::info!(
