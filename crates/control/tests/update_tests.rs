@@ -126,6 +126,8 @@ async fn a_channel_that_passes_a_release_over_waits_until_that_step_is_tested() 
     let row = world.store.run(run).await.unwrap().unwrap();
     assert_eq!((row.release, row.trusted), (None, true));
     assert_eq!(heads, self::heads(&world).await);
+    let newest = world.store.newest_run(world.source, Some("main")).await.unwrap().unwrap();
+    assert!(newest.number < run, "the branch is where its last commit is");
     world.control.advance_update_tests().await.unwrap();
     world.control.advance_channels().await.unwrap();
     assert_eq!((held(&world).await, words(&world)), (3, None));
