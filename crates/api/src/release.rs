@@ -89,6 +89,9 @@ pub struct ChannelView {
     /// Why the channel is pinned; null if it is not.
     #[serde(default)]
     pub pin_reason: Option<String>,
+    /// Test of an update that the channel waits for before it moves, or that failed, as text; null for none.
+    #[serde(default)]
+    pub awaited_test: Option<String>,
     /// Time since which the default branch no longer declares it; null if it does.
     #[serde(default)]
     pub removed: Option<Timestamp>,

@@ -130,6 +130,7 @@ impl Control {
         start(Arc::new(inner.work.updates.clone()), Wake::default());
         start(Arc::new(inner.retention.clone()), Wake::default());
         start(Arc::new(inner.channels.clone()), inner.channels.wake().clone());
+        start(Arc::new(inner.work.update_tests.clone()), inner.channels.test_runs().clone());
         start(Arc::new(inner.rollouts.clone()), inner.rollouts.wake().clone());
         let keeper = DeviceKeeper {
             devices: inner.devices.clone(),
@@ -347,6 +348,21 @@ impl Control {
         self.0.channels.reconcile().await
     }
 
+    /// Queues runs for the updates that channels wait for, and notes which ended, as its reconciler does.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub async fn advance_update_tests(&self) -> Result<crate::reconcile::Outcome, ControlError> {
+        use crate::reconcile::Reconciler as _;
+        self.0.work.update_tests.reconcile().await
+    }
+
+    /// The test of an update that a channel waits for before it moves, or that failed, in words.
+    pub fn awaited_test(&self, source: &SourceName, channel: &ChannelName) -> Option<String> {
+        let handle = self.0.sources.named(source)?;
+        self.0.channels.tests().words(handle.id, channel)
+    }
+
     async fn channel_source(
         &self,
         source: Option<&SourceName>,
@@ -376,11 +392,10 @@ impl Control {
 fn compose(settings: ControlSettings, parts: Parts) -> Inner {
     let Parts { store, hosting, tags, rollouts, devices, copies, executor, git, clock, tasks } = parts;
     let (shutdown, events, runs_wake) = (tasks.token().clone(), Events::default(), Wake::default());
-    let base = (store.clone(), clock.clone());
+    let (base, git) = ((store.clone(), clock.clone()), (store.clone(), git, clock.clone()));
     let cancellations = Cancellations::new(base, shutdown.clone(), runs_wake.clone());
-    let base = (store.clone(), git, clock.clone());
     let folder = settings.data.join("sources");
-    let sources = Arc::new(Sources::new(folder, base, shutdown.clone(), runs_wake.clone()));
+    let sources = Arc::new(Sources::new(folder, git, shutdown.clone(), runs_wake.clone()));
     let wakes = (rollouts.channels_wake().clone(), rollouts.wake().clone());
     let channels = Channels::new((store.clone(), clock.clone()), tags.clone(), Arc::clone(&sources), wakes);
     let named = (tags.clone(), channels.clone());
@@ -411,6 +426,7 @@ fn compose(settings: ControlSettings, parts: Parts) -> Inner {
         sources: Arc::clone(&sources),
         inventory: polling.inventory.clone(),
         releases,
+        channels: channels.clone(),
         tasks,
         cancellations: cancellations.clone(),
         runs_wake,

@@ -112,15 +112,18 @@ pub enum ControlError {
     },
     /// An update that was not tested.
     #[error(
-        "no passed verdict of lane `upgrade` for {variant} of release {release}, from release {from} of the channel"
+        "the update from release {from}, which the channel holds, to release {release} {} for {update}",
+        failed.as_ref().map_or("is not tested".to_owned(), |why| format!("failed lane `upgrade` ({why})"))
     )]
     NotTested {
         /// The variant and its platform.
-        variant: String,
+        update: String,
         /// The release.
         release: ReleaseNumber,
         /// What the channel has.
         from: ReleaseNumber,
+        /// How its test failed; none where it was not tested.
+        failed: Option<String>,
     },
     /// A quarantined digest.
     #[error("digest {digest} is quarantined: {why}")]
@@ -368,8 +371,11 @@ impl ControlError {
             Self::NotForward { .. } => {
                 Some("`edgewright rollback CHANNEL` goes back and quarantines, `channel pin` only goes back")
             }
+            Self::NotTested { failed: None, .. } => {
+                Some("a run tests it now: `edgewright channels` shows which; try again when it has passed")
+            }
             Self::NotTested { .. } => Some(
-                "the lane tests the update from the branch's release before: promote the releases in between first",
+                "fix the update, or promote a release in between from which the update to this one is tested",
             ),
             Self::Quarantined { .. } => Some("if it is good after all: `edgewright quarantine clear DIGEST`"),
             Self::NotQuarantined { .. } => Some("`edgewright quarantine list` lists them"),

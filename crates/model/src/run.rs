@@ -164,6 +164,8 @@ states! {
         Lock = "lock",
         /// A user builds or tests some variants or lanes only; it makes no release.
         Selected = "selected",
+        /// A channel waits until the update from what it holds is tested; it makes no release.
+        Update = "update",
     }
 }
 

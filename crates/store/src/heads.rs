@@ -88,12 +88,14 @@ pub(crate) fn retire(
     .bind(run.0)
 }
 
-/// Makes a variant's node, which became good, the head of its branch.
+/// Makes a variant's node, which became good, the head of its branch. A run that tests an update is of an
+/// earlier commit: it makes none.
 pub(crate) fn advance(run: RunNumber, node: &str, platform: &Platform) -> Statement {
     sqlx::query(
         "INSERT INTO heads (source_id, branch, trusted, variant, platform, key, digest)
          SELECT r.source_id, r.branch, r.trusted, n.variant, n.platform, n.key, n.digest FROM run_nodes n JOIN runs r ON r.number = n.run
          WHERE n.run = ? AND n.node = ? AND n.platform = ? AND n.variant IS NOT NULL AND n.key IS NOT NULL AND n.digest IS NOT NULL
+         AND r.trigger <> 'update'
          ON CONFLICT DO UPDATE SET key = excluded.key, digest = excluded.digest, retired_at = NULL",
     )
     .bind(run.0)

@@ -266,8 +266,8 @@ impl Store {
         rows.iter().map(|row| Ok((RunNumber(row::number(row, "run")?), node(row)?))).collect()
     }
 
-    /// The lanes that the newest good node of each of some platform manifests was asked for, a trusted one
-    /// first.
+    /// The lanes that the newest good node of each of some platform manifests was asked for by a commit, a
+    /// trusted one first.
     pub async fn lanes_of(
         &self,
         digests: &BTreeSet<&Digest>,
@@ -275,7 +275,8 @@ impl Store {
         let rows = sqlx::query(
             "SELECT n.digest, n.lanes, max(n.run + r.trusted * 1000000000000) FROM json_each(?) wanted
              CROSS JOIN run_nodes n ON n.digest = wanted.value JOIN runs r ON r.number = n.run
-             WHERE n.state IN ('passed', 'reused') AND n.lanes IS NOT NULL GROUP BY n.digest",
+             WHERE n.state IN ('passed', 'reused') AND n.lanes IS NOT NULL AND r.trigger <> 'update'
+             GROUP BY n.digest",
         )
         .bind(row::to_json(digests)?)
         .fetch_all(&self.readers)
@@ -309,6 +310,16 @@ impl Store {
                 .await
                 .doing("list the nodes of a digest")?;
         rows.iter().map(node).collect()
+    }
+
+    /// Whether a run took a platform manifest: its lanes passed in it, some perhaps by an exception.
+    pub async fn has_passed_in(&self, run: RunNumber, digest: &Digest) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT 1 FROM run_nodes WHERE run = ? AND digest = ? AND state = 'passed'")
+            .bind(run.0)
+            .bind(digest.to_string())
+            .fetch_optional(&self.readers)
+            .await;
+        Ok(found.doing("find a digest in a run")?.is_some())
     }
 
     /// Notes that a node's job begins. Fails in a run that is to be cancelled.

@@ -142,7 +142,8 @@ impl Store {
         rows.iter().map(run).collect()
     }
 
-    /// The newest run of a source's branch; without one, of any branch. Pull requests are none.
+    /// The newest run of a source's branch; without one, of any branch. Pull requests are none, and neither
+    /// are runs that test an update.
     pub async fn newest_run(
         &self,
         source: SourceId,
@@ -150,7 +151,7 @@ impl Store {
     ) -> Result<Option<RunRow>, StoreError> {
         let found = sqlx::query(
             "SELECT * FROM runs WHERE source_id = ?1 AND branch = coalesce(?2, branch) AND branch NOT LIKE 'refs/%'
-             ORDER BY number DESC LIMIT 1",
+             AND trigger <> 'update' ORDER BY number DESC LIMIT 1",
         )
         .bind(source.0)
         .bind(branch)
@@ -198,7 +199,7 @@ impl Store {
         rows.iter().map(|row| Ok(RunNumber(row::number(row, "number")?))).collect()
     }
 
-    /// The last planned run before a given one that a domain knows of.
+    /// The last planned run of a commit before a given one that a domain knows of.
     pub async fn planned_before(
         &self,
         number: RunNumber,
@@ -206,7 +207,7 @@ impl Store {
     ) -> Result<Option<RunRow>, StoreError> {
         let found = sqlx::query(
             "SELECT * FROM runs WHERE source_id = ?1 AND (trusted OR NOT ?2) AND number < ?3 AND summary IS NOT NULL
-             ORDER BY number DESC LIMIT 1",
+             AND trigger <> 'update' ORDER BY number DESC LIMIT 1",
         )
         .bind(row::signed(domain.source))
         .bind(domain.trusted)

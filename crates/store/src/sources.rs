@@ -171,9 +171,9 @@ impl Store {
         self.execute_all("note branches", decisions.collect()).await
     }
 
-    /// Queues a run: notes the branch's commit as decided, supersedes queued runs of the same branch, inserts
-    /// the new run and writes the row of the audit trail, whose object is the new run; all or nothing. The
-    /// run resolves the locks of `images` again (empty: of all).
+    /// Queues a run: notes the branch's commit as decided, supersedes queued runs of the same branch (unless
+    /// it only tests an update), inserts the new run and writes the row of the audit trail, whose object is
+    /// the new run; all or nothing. The run resolves the locks of `images` again (empty: of all).
     pub async fn queue_run(
         &self,
         id: SourceId,
@@ -185,13 +185,14 @@ impl Store {
         let decision = (new.trigger == Trigger::Commit).then(|| decide(id, &new.branch, &new.commit, now));
         let supersede = sqlx::query(
             "UPDATE runs SET state = ?, generation = generation + 1, finished_at = ?
-             WHERE source_id = ? AND branch = ? AND state = ?",
+             WHERE source_id = ? AND branch = ? AND state = ? AND NOT ?",
         )
         .bind(RunState::Superseded.name())
         .bind(now.to_string())
         .bind(id.0)
         .bind(&new.branch)
-        .bind(RunState::Queued.name());
+        .bind(RunState::Queued.name())
+        .bind(new.trigger == Trigger::Update);
         let before = decision.into_iter().chain([supersede]).collect();
         let queue = sqlx::query(
             "INSERT INTO runs (source_id, branch, commit_id, subject, author, trigger, trusted, state,

@@ -105,6 +105,11 @@ impl<'a> Device<'a> {
         self.platform_manifest(digest.context("the image has no digest")?)
     }
 
+    /// Gives an order to the server. Returns what it printed.
+    pub(super) fn order(&mut self, words: &[&str]) -> anyhow::Result<String> {
+        self.server()?.operator(words)?.output()
+    }
+
     /// The verdicts on the released image.
     pub(super) fn lanes(&mut self) -> anyhow::Result<Value> {
         Ok(self.server()?.json(&["image", "show", "device"])?["lanes"].take())

@@ -5,6 +5,7 @@
 //!  1, another check  `rollback` again, with the disk of the first run
 //!  version 2         `upgrade` from 1, `downgrade` to 1, `switch` from another role
 //!  2, another check  the server is killed during `rollback`; the next one runs it again
+//!  version 7         the channel `late` has version 1 and skips 2: that step is tested before it moves
 //! ```
 
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
+use super::cluster::world::until;
 use super::life::Life;
 use super::prepare;
 use crate::demo::server::text;
@@ -45,6 +47,7 @@ pub(crate) fn lanes() -> anyhow::Result<()> {
     let mut test = Life::begin(story, &world)?;
     let times = test.update_lanes(&RELEASED)?;
     test.survive_a_kill()?;
+    test.step_over()?;
     test.story.step("Done");
     println!(
         "e2e: the lanes took {}; with an installed disk, `upgrade` {:.0} s and `rollback` {:.0} s",
@@ -72,6 +75,7 @@ impl Life<'_> {
         for lane in released {
             ensure_lane(&lanes, lane, Some("released yet"))?;
         }
+        self.device.order(&["channel", "hold", "late", "--reason", "skips version 2"])?;
         self.story.step("Version 1 with one more check: `rollback` again, with the disk of the first run");
         let lanes = self.lanes_of(1, &CHECKS[..2], &["rollback"])?;
         let rollback = ensure_lane(&lanes, "rollback", None)?;
@@ -91,6 +95,38 @@ impl Life<'_> {
         self.kill_server_during(&commit)?;
         self.device.build(&commit, LANES_LIMIT, &self.story)?;
         ensure_lane(&self.device.lanes()?, "rollback", None)?;
+        self.device.stop_server();
+        Ok(())
+    }
+
+    /// A channel that skips a version waits until that step is tested.
+    fn step_over(&mut self) -> anyhow::Result<()> {
+        self.story.step("Version 7: the channel `late` skips version 2, and moves when that step is tested");
+        let lanes = self.lanes_of(7, &CHECKS, &["upgrade"])?;
+        ensure_lane(&lanes, "upgrade", None)?;
+        self.device.order(&["channel", "resume", "late"])?;
+        let mut waited = String::new();
+        until("the channel `late` moves", LANES_LIMIT, || {
+            let channels = self.device.server()?.json(&["channels"])?;
+            let of = |name| {
+                let mut all = channels["channels"].as_array().into_iter().flatten();
+                all.find(|channel| channel["name"] == name).with_context(|| format!("no channel {name}"))
+            };
+            let (late, stable) = (of("late")?, of("stable")?);
+            let waits = text(&late["awaited_test"]);
+            if !waits.is_empty() && waits != waited {
+                say(waits);
+                waits.clone_into(&mut waited);
+            }
+            Ok(late["release"] == stable["release"])
+        })?;
+        ensure!(waited.contains("which tests the update"), "the channel moved without a test: {waited}");
+        say(&self.device.order(&["channels"])?);
+        let runs = self.device.server()?.json(&["runs"])?;
+        let mut tests =
+            runs["runs"].as_array().into_iter().flatten().filter(|run| run["trigger"] == "update");
+        let run = tests.next().context("no run tested the update")?;
+        ensure!(run["state"] == "passed" && tests.next().is_none(), "one run should test it: {runs}");
         self.device.stop_server();
         Ok(())
     }

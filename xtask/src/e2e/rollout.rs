@@ -146,9 +146,4 @@ impl Device<'_> {
     fn enrol(&mut self, slot: &str) -> anyhow::Result<Puller> {
         Puller::enrol(self.server()?, slot)
     }
-
-    /// Gives an order to the server. Returns what it printed.
-    fn order(&mut self, words: &[&str]) -> anyhow::Result<String> {
-        self.server()?.operator(words)?.output()
-    }
 }

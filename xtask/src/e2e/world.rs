@@ -22,6 +22,11 @@ const DATA_BYTES: usize = 1 << 17;
 const UNTESTED: &str = "test: none";
 /// A role that differs from the test's in all that roles have.
 const OTHER: &str = "from: base\nsteps:\n  - files: files\ntest: none\n";
+/// The channels of a source whose lanes update devices.
+const CHANNELS: &str = "channels:
+  stable: {follows: default-branch}
+  late: {follows: {channel: stable}}
+";
 
 /// How the programs of the image parts are compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +107,9 @@ impl World {
         std::fs::create_dir_all(&files)?;
         std::fs::write(files.join("role"), "other\n")?;
         std::fs::write(images.join("other/image.yaml"), OTHER)?;
+        let definition = source_folder().join("edgewright.yaml");
+        let definition = format!("{}{CHANNELS}", std::fs::read_to_string(definition)?);
+        std::fs::write(self.place.source.join("edgewright.yaml"), definition)?;
         self.commit(&format!("version {version}: {}", test.lines().last().unwrap_or_default()))
     }
 

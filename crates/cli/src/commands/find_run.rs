@@ -109,7 +109,7 @@ fn of_commit<'a>(runs: &'a [RunSummary], commit: &str, branch: Option<&str>) -> 
     runs.iter().find(|run| {
         run.commit.starts_with(commit)
             && branch.is_none_or(|branch| run.branch == branch)
-            && run.trigger != Trigger::Selected
+            && !matches!(run.trigger, Trigger::Selected | Trigger::Update)
     })
 }
 

@@ -39,6 +39,7 @@ impl RunRequest {
             variants: only.into_iter().collect(),
             lanes: args.lane.iter().copied().collect(),
             keep: args.keep,
+            update: None,
         });
         Ok(Self { target: place.dir, selection })
     }

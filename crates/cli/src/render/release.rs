@@ -107,6 +107,7 @@ fn note(channel: &ChannelView, now: Timestamp) -> String {
     });
     let held = channel.hold.as_deref().map(|hold| format!("held: {}", plain(hold)));
     let removed = channel.removed.map(|at| format!("not declared since {}", age(at, now)));
-    let notes: Vec<String> = [pinned, held, removed].into_iter().flatten().collect();
+    let waits = channel.awaited_test.as_deref().map(plain);
+    let notes: Vec<String> = [pinned, held, waits, removed].into_iter().flatten().collect();
     notes.join("; ")
 }

@@ -23,7 +23,9 @@ use crate::posting::{PostError, PostedVerdict, Posting, VerdictPost};
 use crate::rebuilds::{Export, Rebuilds, Rebuilt};
 use crate::reconcile::Wake;
 use crate::releases::Releases;
+use crate::releases::channels::Channels;
 use crate::runs::selection::Selection;
+use crate::runs::update_tests::UpdateTests;
 use crate::runs::{self, Runs};
 use crate::settings::ControlSettings;
 use crate::sources::{Queued, Sources};
@@ -35,6 +37,7 @@ pub(super) struct Work {
     pub(super) runs: Runs,
     pub(super) rebuilds: Rebuilds,
     pub(super) updates: UpdateChecks,
+    pub(super) update_tests: UpdateTests,
     locks: Locks,
     posting: Posting,
 }
@@ -45,6 +48,7 @@ pub(super) struct WorkParts {
     pub(super) sources: Arc<Sources>,
     pub(super) inventory: Inventory,
     pub(super) releases: Releases,
+    pub(super) channels: Channels,
     pub(super) tasks: Tasks,
     pub(super) cancellations: Cancellations,
     pub(super) runs_wake: Wake,
@@ -52,7 +56,8 @@ pub(super) struct WorkParts {
 
 impl Work {
     pub(super) fn new(settings: &ControlSettings, parts: WorkParts) -> Self {
-        let WorkParts { jobs, sources, inventory, releases, tasks, cancellations, runs_wake } = parts;
+        let WorkParts { jobs, sources, inventory, releases, channels, tasks, cancellations, runs_wake } =
+            parts;
         let (store, clock) = (jobs.store.clone(), jobs.clock.clone());
         let locks = Locks { jobs: jobs.clone(), attempts: settings.attempts, retry: settings.retry() };
         let updates = UpdateChecks {
@@ -69,10 +74,10 @@ impl Work {
             shutdown: tasks.token().clone(),
             tasks: tasks.clone(),
         };
-        let posting = Posting { store, hosting: jobs.hosting.clone(), clock };
+        let posting = Posting { store: store.clone(), hosting: jobs.hosting.clone(), clock: clock.clone() };
         let parts = runs::Parts {
             jobs,
-            sources,
+            sources: Arc::clone(&sources),
             inventory,
             releases,
             locks: locks.clone(),
@@ -80,7 +85,9 @@ impl Work {
             cancellations,
             wake: runs_wake,
         };
-        Self { runs: Runs::new(settings, parts), rebuilds, updates, locks, posting }
+        let runs = Runs::new(settings, parts);
+        let update_tests = UpdateTests { runs: runs.clone(), channels, sources, store, clock };
+        Self { runs, rebuilds, updates, update_tests, locks, posting }
     }
 }
 

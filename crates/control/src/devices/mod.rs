@@ -163,7 +163,9 @@ impl Devices {
             let members = memory.devices.values().map(|member| &member.row);
             members.filter(|row| !sources.contains_key(&row.source)).map(|row| row.id.clone()).collect()
         };
-        self.write().sources = sources;
+        // What was there before is large, too: it ends without the lock.
+        let former = std::mem::replace(&mut self.write().sources, sources);
+        drop(former);
         for device in moved {
             self.reread(&device).await?;
         }

@@ -11,14 +11,15 @@ use edgewright_model::role::Scope;
 use edgewright_model::run::ReleaseNumber;
 use edgewright_process::Clock;
 use edgewright_store::Store;
-use edgewright_store::channels::{ChannelChange, ChannelMoveRow, ChannelRow};
+use edgewright_store::channels::{ChannelChange, ChannelMove, ChannelMoveRow, ChannelRow};
 use edgewright_store::releases::{EntryRow, ReleaseStamp, Taking};
 use edgewright_store::sources::{SourceId, SourceRow};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::decide::{Decision, Facts, decide};
+use super::awaited::AwaitedTests;
+use super::decide::{Decision, Facts, Update, Updates, decide};
 use super::tags::ChannelTags;
 use crate::ControlError;
 use crate::access::Operation;
@@ -39,6 +40,9 @@ pub struct Channels {
     wake: Wake,
     /// Of the reconciler that rolls releases out.
     rollouts: Wake,
+    tests: AwaitedTests,
+    /// Of the reconciler that has updates tested.
+    test_runs: Wake,
 }
 
 /// What came of a pass over one source.
@@ -61,7 +65,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn decide(&self, now: Timestamp) -> Decision {
+    fn decide(&self, updates: &Updates, now: Timestamp) -> Decision {
         decide(&Facts {
             channels: &self.channels,
             releases: &self.releases,
@@ -69,7 +73,22 @@ impl Loaded {
             default_branch: self.default_branch.as_deref(),
             staged: &self.staged,
             quarantined: &self.quarantined,
+            updates,
             now,
+        })
+    }
+
+    /// The channel of a move whose update is not known to be tested. An operator's pin was looked at when it
+    /// was set.
+    fn unchecked<'a>(
+        &'a self,
+        decision: &Decision,
+        updates: &Updates,
+    ) -> Option<(&'a ChannelRow, ReleaseNumber)> {
+        let is_unchecked = |one: &&ChannelMove| !updates.contains_key(&(one.channel.clone(), one.release));
+        decision.moves.iter().filter(is_unchecked).find_map(|one| {
+            let channel = self.channels.iter().find(|channel| channel.name == one.channel)?;
+            channel.pin.is_none().then_some((channel, one.release))
         })
     }
 }
@@ -109,7 +128,18 @@ impl Channels {
         sources: Arc<Sources>,
         (wake, rollouts): (Wake, Wake),
     ) -> Self {
-        Self { store, clock, tags, sources, wake, rollouts }
+        let (tests, test_runs) = (AwaitedTests::default(), Wake::default());
+        Self { store, clock, tags, sources, wake, rollouts, tests, test_runs }
+    }
+
+    /// What channels wait for.
+    pub(crate) const fn tests(&self) -> &AwaitedTests {
+        &self.tests
+    }
+
+    /// Wakes the reconciler that has updates tested.
+    pub(crate) const fn test_runs(&self) -> &Wake {
+        &self.test_runs
     }
 
     /// Wakes the reconciler.
@@ -128,7 +158,14 @@ impl Channels {
     /// The database cannot be read or written.
     pub(crate) async fn advance(&self, source: SourceId) -> Result<Advanced, ControlError> {
         let now = self.clock.now();
-        let decision = self.load(source).await?.decide(now);
+        let (loaded, mut updates) = (self.load(source).await?, Updates::new());
+        let mut decision = loaded.decide(&updates, now);
+        while let Some((channel, release)) = loaded.unchecked(&decision, &updates) {
+            let update = self.update(source, channel, release).await?;
+            updates.insert((channel.name.clone(), release), update);
+            decision = loaded.decide(&updates, now);
+        }
+        self.tests.keep(source, &updates.into_keys().map(|(channel, _)| channel).collect());
         if decision.moves.is_empty() {
             return Ok(Advanced { moved: Vec::new(), next: decision.next });
         }
@@ -136,6 +173,7 @@ impl Channels {
         self.tags.refresh(&self.store).await?;
         self.rollouts.wake("a channel moved");
         for one in decision.moves.iter().filter(|one| moved.contains(&one.channel)) {
+            self.tests.forget(source, &one.channel);
             tracing::info!(
                 channel.name = %one.channel,
                 release.number = one.release.0,
@@ -170,7 +208,20 @@ impl Channels {
         let mut loaded = self.load(source).await?;
         let number = ReleaseNumber(u32::MAX);
         loaded.releases.push(ReleaseStamp { number, branch: branch.to_owned(), created_at: now });
-        let moves = loaded.decide(now).moves.into_iter();
+        let mut updates = Updates::new();
+        let mut decision = loaded.decide(&updates, now);
+        while let Some((channel, release)) = loaded.unchecked(&decision, &updates) {
+            let from = channel.completed.filter(|_| release == number);
+            let is_tested = match from {
+                Some(from) => self.untested(source, from, entries).await?.is_empty(),
+                None => true,
+            };
+            // A channel that waits takes it later, as a release that is there.
+            let update = if is_tested { Update::Tested } else { Update::Waits };
+            updates.insert((channel.name.clone(), release), update);
+            decision = loaded.decide(&updates, now);
+        }
+        let moves = decision.moves.into_iter();
         let taking = moves.filter(|one| one.release == number).map(|one| Taking {
             channel: one.channel,
             generation: one.generation,

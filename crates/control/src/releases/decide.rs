@@ -11,7 +11,9 @@
 //! The devices of a channel with a rollout policy take a release in stages: then only its target moves. Its
 //! tag, and the channels that follow it, do once the rollout is complete.
 //!
-//! A release with a quarantined digest is taken by none.
+//! A release with a quarantined digest is taken by none. Where devices are tested as they update, a channel
+//! waits until the update from what it holds is tested; a release whose test failed is not taken, but perhaps
+//! an earlier one.
 //!
 //! After a restore from a backup a channel takes only what is released from then on, unless an operator pins
 //! it: devices may be further than the backup.
@@ -44,8 +46,35 @@ pub(crate) struct Facts<'a> {
     pub(crate) staged: &'a BTreeSet<ChannelName>,
     /// Releases that contain a quarantined digest.
     pub(crate) quarantined: &'a BTreeSet<ReleaseNumber>,
+    /// What is known about updates from what channels hold.
+    pub(crate) updates: &'a Updates,
     /// Now.
     pub(crate) now: Timestamp,
+}
+
+/// What is known about the update of a channel's devices to a release; none: nothing keeps it from it.
+pub(crate) type Updates = BTreeMap<(ChannelName, ReleaseNumber), Update>;
+
+/// What keeps a channel from a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Update {
+    /// Nothing: it is tested, or there is nothing to test.
+    Tested,
+    /// It is being tested, or will be.
+    Waits,
+    /// It failed, or cannot be tested.
+    Skipped,
+}
+
+impl Facts<'_> {
+    fn update(&self, channel: &ChannelRow, release: ReleaseNumber) -> Update {
+        self.updates.get(&(channel.name.clone(), release)).copied().unwrap_or(Update::Tested)
+    }
+
+    /// Whether a channel takes no notice of a release.
+    fn is_passed_over(&self, channel: &ChannelRow, release: ReleaseNumber) -> bool {
+        self.quarantined.contains(&release) || self.update(channel, release) == Update::Skipped
+    }
 }
 
 /// What follows from the facts.
@@ -66,12 +95,13 @@ pub(crate) fn decide(facts: &Facts<'_>) -> Decision {
     for channel in in_order(facts.channels) {
         let (wanted, due) = wanted(facts, channel, &held, &decision.moves);
         decision.next = decision.next.into_iter().chain(due).min();
-        let Some((release, reason)) = wanted.filter(|(release, _)| !facts.quarantined.contains(release))
-        else {
-            continue;
-        };
+        let wanted = wanted.filter(|(release, _)| !facts.is_passed_over(channel, *release));
+        let Some((release, reason)) = wanted else { continue };
         let is_staged = facts.staged.contains(&channel.name);
         if channel.target == Some(release) && (is_staged || channel.completed == Some(release)) {
+            continue;
+        }
+        if facts.update(channel, release) == Update::Waits {
             continue;
         }
         if !is_staged {
@@ -143,7 +173,7 @@ fn of_branch(facts: &Facts<'_>, channel: &ChannelRow, branch: &str) -> Wanted {
     let age = age(channel);
     let mut due = None;
     for release in facts.releases.iter().rev().filter(|it| it.branch == branch && it.number > channel.floor) {
-        if facts.quarantined.contains(&release.number) {
+        if facts.is_passed_over(channel, release.number) {
             continue;
         }
         let ready = release.created_at.checked_add(age).unwrap_or(Timestamp::MAX);
@@ -182,7 +212,7 @@ fn after_channel(
         moved.channel == *other
             && moved.release <= at
             && moved.release > channel.floor
-            && !facts.quarantined.contains(&moved.release)
+            && !facts.is_passed_over(channel, moved.release)
     };
     for moved in facts.moves.iter().rev().filter(is_held) {
         let ready = moved.at.checked_add(age).unwrap_or(Timestamp::MAX);

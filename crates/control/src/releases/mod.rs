@@ -1,5 +1,6 @@
 //! Releases: what a run's results are called, what channels hold of them, and what their tags answer.
 
+pub(crate) mod awaited;
 pub mod channels;
 mod decide;
 pub(crate) mod newest;
@@ -7,6 +8,7 @@ mod promote;
 pub(crate) mod publish;
 pub mod referrers;
 pub mod tags;
+pub(crate) mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

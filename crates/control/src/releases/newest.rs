@@ -43,6 +43,17 @@ impl Releases {
         if let Some(kept) = self.kept(source, number) {
             return Ok(kept);
         }
+        let released = Arc::new(self.released(source, number).await?);
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(source, Arc::clone(&released));
+        Ok(released)
+    }
+
+    /// A release, as stored.
+    pub(crate) async fn released(
+        &self,
+        source: SourceId,
+        number: ReleaseNumber,
+    ) -> Result<Released, ControlError> {
         let mut entries = self.store.entries(source, number).await?;
         entries.sort_by(|a, b| a.variant.cmp(&b.variant));
         let indexes = self.store.indexes_of(source, number).await?;
@@ -53,9 +64,7 @@ impl Releases {
                 good.insert((entry.variant.clone(), platform.clone()), manifest);
             }
         }
-        let released = Arc::new(Released { number: Some(number), entries, indexes, good });
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(source, Arc::clone(&released));
-        Ok(released)
+        Ok(Released { number: Some(number), entries, indexes, good })
     }
 
     /// A release, if it was the last one of its source that was read.

@@ -3,12 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgewright_model::Digest;
-use edgewright_model::names::{ChannelName, Platform, VariantName};
-use edgewright_model::order::TrustDomain;
+use edgewright_model::names::{ChannelName, VariantName};
 use edgewright_model::role::Scope;
 use edgewright_model::run::{EntryOrigin, ReleaseNumber};
-use edgewright_model::spec::Lane;
-use edgewright_model::verdict::LaneResult;
 use edgewright_store::channels::{ChannelMove, ChannelRow};
 use edgewright_store::releases::EntryRow;
 use edgewright_store::rollouts::RollBack;
@@ -19,9 +16,6 @@ use super::channels::Channels;
 use crate::ControlError;
 use crate::access::Operation;
 use crate::context::OperationContext;
-
-/// The platform manifests of an index.
-type Manifests = BTreeMap<Platform, Digest>;
 
 impl Channels {
     /// Moves a channel to a release before its turn. A release that the channel is at, or on the way to,
@@ -164,8 +158,9 @@ impl Channels {
     }
 
     /// Whether a channel may move to a release: it is there, nothing in it is quarantined, and where its
-    /// variants are tested as updates, they were as updates of what the channel has. A release that is older
-    /// than the channel's needs no such test: its digests were on devices before.
+    /// variants are tested as updates, they were as updates of what the channel has; else that is tested
+    /// next. A release that is older than the channel's needs no such test: its digests were on devices
+    /// before.
     pub(super) async fn check_release(
         &self,
         source: &SourceRow,
@@ -180,59 +175,15 @@ impl Channels {
         let Some(completed) = channel.completed.filter(|completed| *completed < release) else {
             return Ok(());
         };
-        let before: BTreeMap<VariantName, EntryRow> = self
-            .store()
-            .entries(source.id, completed)
-            .await?
-            .into_iter()
-            .map(|entry| (entry.variant.clone(), entry))
-            .collect();
-        for entry in &entries {
-            let Some(before) = before.get(&entry.variant).filter(|before| before.digest != entry.digest)
-            else {
-                continue;
-            };
-            let untested = self.untested(source.id, entry, before).await?;
-            if let Some(platform) = untested {
-                return Err(ControlError::NotTested {
-                    variant: format!("{} ({platform})", entry.variant),
-                    release,
-                    from: completed,
-                });
-            }
+        let updates = self.untested(source.id, completed, &entries).await?;
+        let Some(first) = updates.iter().find(|update| update.failed.is_some()).or(updates.first()) else {
+            return Ok(());
+        };
+        let (update, failed) = (first.to_string(), first.failed.clone());
+        if failed.is_none() {
+            self.want_test(source.id, channel, (completed, release), updates);
         }
-        Ok(())
-    }
-
-    /// A platform of an entry whose update from another entry is to be tested, and was not.
-    async fn untested(
-        &self,
-        source: SourceId,
-        entry: &EntryRow,
-        before: &EntryRow,
-    ) -> Result<Option<Platform>, ControlError> {
-        let former: Manifests = self.store().index(&before.digest).await?.unwrap_or_default();
-        let domain = TrustDomain { source: source.0.unsigned_abs(), trusted: true };
-        for (_, node) in self.store().nodes_of(&entry.digest).await? {
-            let is_tested = node.lanes.iter().flatten().any(|lane| lane.lane == Lane::Upgrade);
-            let (Some(digest), Some(from), true) = (&node.digest, former.get(&node.platform), is_tested)
-            else {
-                continue;
-            };
-            if digest == from {
-                continue;
-            }
-            let verdicts = self.store().newest_verdicts(&BTreeSet::from([digest]), domain).await?;
-            let has_passed = verdicts.iter().map(|row| &row.verdict).any(|verdict| {
-                verdict.lane == Lane::Upgrade
-                    && verdict.result == LaneResult::Passed
-                    && verdict.inputs.from.as_ref() == Some(from)
-            });
-            if !has_passed {
-                return Ok(Some(node.platform));
-            }
-        }
-        Ok(None)
+        Err(ControlError::NotTested { update, release, from: completed, failed })
     }
 
     async fn check_quarantine(

@@ -10,7 +10,7 @@ use edgewright_model::Digest;
 use edgewright_model::names::{Platform, VariantName};
 use edgewright_model::order::ManifestRef;
 use edgewright_model::reference::RepoName;
-use edgewright_model::run::{EntryOrigin, NodeState, RunState};
+use edgewright_model::run::{EntryOrigin, NodeState, RunState, Trigger};
 use edgewright_model::tools::ToolVersions;
 use edgewright_oci::image;
 use edgewright_oci::media::{self, Descriptor};
@@ -53,6 +53,9 @@ impl Releases {
     pub(crate) async fn publish(&self, results: &Results<'_>) -> Result<(), ControlError> {
         let run = results.run;
         referrers::publish_verdicts(&self.store, &self.hosting, run.number).await?;
+        if run.trigger == Trigger::Update {
+            return self.end_test(results).await;
+        }
         let compared = self.compared_branch(results).await?;
         let before = self.newest(run.source, &compared).await?;
         let entries = self.entries(results, &before).await?;
@@ -70,6 +73,17 @@ impl Releases {
         Ok(self.hosting.unpin(&pins::contexts(run.number)).await?)
     }
 
+    /// Ends a run that tested an update: what it worked on has its names.
+    async fn end_test(&self, results: &Results<'_>) -> Result<(), ControlError> {
+        let run = results.run;
+        let is_passed = results.nodes.iter().all(|node| node.state.is_good());
+        let state = if is_passed { RunState::Passed } else { RunState::Failed };
+        self.end(results, state, results.no_release).await?;
+        self.events.send(run.number, RunEventKind::State(state));
+        self.channels.test_runs().wake("an update was tested");
+        Ok(self.hosting.unpin(&pins::contexts(run.number)).await?)
+    }
+
     /// Releases the entries where that changes what a branch holds; ends the run in any case.
     async fn release(
         &self,
@@ -81,9 +95,8 @@ impl Releases {
         let run = results.run;
         let is_unchanged = places(entries) == places(&before.entries);
         if let Some(why) = self.no_release(results, is_unchanged).await? {
-            return self
-                .end(results, state, (!is_unchanged || results.no_release.is_some()).then_some(why))
-                .await;
+            let is_worth_it = !is_unchanged || results.no_release.is_some();
+            return self.end(results, state, is_worth_it.then_some(&why)).await;
         }
         let channels = self.channels.taking(run.source, &run.branch, entries).await?;
         if is_unchanged && !self.answers_other(results, &channels, before).await? {
@@ -134,10 +147,10 @@ impl Releases {
         &self,
         results: &Results<'_>,
         state: RunState,
-        why: Option<String>,
+        why: Option<&str>,
     ) -> Result<(), ControlError> {
         let (run, now) = (results.run.number, self.clock.now());
-        Ok(self.store.end_run(run, RunState::Releasing, state, why.as_deref(), now).await?)
+        Ok(self.store.end_run(run, RunState::Releasing, state, why, now).await?)
     }
 
     async fn release_pin(&self, results: &Results<'_>) -> Result<String, ControlError> {

@@ -1,6 +1,6 @@
 //! Which devices follow a channel, what each has, and what it would get.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use edgewright_model::names::{ChannelName, DeviceId, SiteId, SlotId, VariantName};
@@ -15,7 +15,6 @@ use edgewright_store::releases::EntryRow;
 use edgewright_store::rollouts::{MemberImage, MemberPart, MemberRow};
 use edgewright_store::sources::{SourceId, SourceRow};
 
-use super::memory::Active;
 use crate::ControlError;
 
 /// A device is late after this multiple of the longest time that it took so far.
@@ -32,7 +31,9 @@ pub(super) struct Source {
     /// The only channel: that of slots that name none.
     only: Option<ChannelName>,
     devices: Vec<FleetDevice>,
-    slots: BTreeMap<(SiteId, SlotId), (SlotRow, Labels)>,
+    slots: BTreeMap<SiteId, BTreeMap<SlotId, (SlotRow, Labels)>>,
+    /// Places of devices in the list above, by the channel that they follow.
+    followers: BTreeMap<ChannelName, Vec<usize>>,
     times: BTreeMap<DeviceId, Duration>,
     entries: BTreeMap<ReleaseNumber, BTreeMap<VariantName, EntryRow>>,
 }
@@ -69,10 +70,9 @@ impl Source {
         let mut slots = BTreeMap::new();
         if !devices.is_empty() {
             for site in store.sites(id).await? {
-                for slot in site.slots.iter().filter(|slot| slot.removed_at.is_none()) {
-                    let labels = slot.labels_at(&site);
-                    slots.insert((site.id.clone(), slot.id.clone()), (slot.clone(), labels));
-                }
+                let there = site.slots.iter().filter(|slot| slot.removed_at.is_none());
+                let there = there.map(|slot| (slot.id.clone(), (slot.clone(), slot.labels_at(&site))));
+                slots.insert(site.id.clone(), there.collect());
             }
         }
         let mut entries = BTreeMap::new();
@@ -82,7 +82,7 @@ impl Source {
             let rows = store.entries(id, release).await?.into_iter();
             entries.insert(release, rows.map(|entry| (entry.variant.clone(), entry)).collect());
         }
-        Ok(Self {
+        let mut source = Self {
             only: only(&channels).cloned(),
             row: store.source(id).await?,
             channels,
@@ -90,8 +90,22 @@ impl Source {
             times: if devices.is_empty() { BTreeMap::new() } else { store.confirmation_times(id).await? },
             devices,
             slots,
+            followers: BTreeMap::new(),
             entries,
-        })
+        };
+        let mut followers: BTreeMap<ChannelName, Vec<usize>> = BTreeMap::new();
+        for (index, device) in source.devices.iter().enumerate() {
+            if let Some((channel, _)) = source.following(device) {
+                followers.entry(channel.clone()).or_default().push(index);
+            }
+        }
+        source.followers = followers;
+        Ok(source)
+    }
+
+    /// All devices, in whatever state.
+    pub(super) fn devices(&self) -> &[FleetDevice] {
+        &self.devices
     }
 
     /// The policy of a channel; none: its devices follow it at once.
@@ -118,13 +132,25 @@ impl Source {
         follower.own().filter(|own| own.digest == target.digest).map(|_| target)
     }
 
-    /// The devices that follow a channel, whatever a person decided about them.
-    pub(super) fn followers(&self, channel: &ChannelName) -> impl Iterator<Item = Follower<'_>> {
-        self.devices.iter().filter(|device| device.state.is_member()).filter_map(move |device| {
-            let (slot, labels) = self.slots.get(&(device.site.clone(), device.slot.clone()))?;
-            let variant = slot.variant.as_ref()?;
-            (self.channel(slot) == Some(channel)).then_some(Follower { device, labels, variant })
-        })
+    /// The channel that a device follows, whatever a person decided about the device.
+    pub(super) fn following<'a>(
+        &'a self,
+        device: &'a FleetDevice,
+    ) -> Option<(&'a ChannelName, Follower<'a>)> {
+        let (slot, labels) = self.slot(device).filter(|_| device.state.is_member())?;
+        let variant = slot.variant.as_ref()?;
+        Some((self.channel(slot)?, Follower { device, labels, variant }))
+    }
+
+    /// The devices that follow a channel.
+    pub(super) fn followers<'a>(&'a self, channel: &ChannelName) -> impl Iterator<Item = Follower<'a>> {
+        let places = self.followers.get(channel).map(Vec::as_slice).unwrap_or_default();
+        let devices = places.iter().filter_map(|place| self.devices.get(*place));
+        devices.filter_map(|device| self.following(device)).map(|(_, follower)| follower)
+    }
+
+    fn slot(&self, device: &FleetDevice) -> Option<&(SlotRow, Labels)> {
+        self.slots.get(&device.site)?.get(&device.slot)
     }
 
     /// A device of a source, in whatever state.
@@ -134,16 +160,16 @@ impl Source {
     }
 
     /// The devices of a rollout of a channel's target: those whose digest would change, then the others of
-    /// their redundancy groups. `last` is the channel's rollout before.
+    /// their redundancy groups. `known` is what the channel's rollout before knows of them.
     pub(super) fn members(
         &self,
         channel: &ChannelRow,
         spec: &RolloutSpec,
-        last: Option<&Active>,
+        mut known: HashMap<&DeviceId, MemberImage>,
     ) -> Vec<MemberRow> {
         let (mut members, mut others) = (Vec::new(), Vec::new());
         for follower in self.followers(&channel.name) {
-            match self.member(channel, spec, follower, last) {
+            match self.member(channel, spec, follower, known.remove(&follower.device.id)) {
                 Some(member) => members.push(member),
                 None => others.extend(self.watched(channel, spec, follower)),
             }
@@ -155,19 +181,21 @@ impl Source {
         members
     }
 
-    /// Devices that follow a rollout's channel now and are no members of it, though the release would change
-    /// their digest.
-    pub(super) fn joining(&self, channel: &ChannelRow, active: &Active) -> Vec<MemberRow> {
-        let is_new = |follower: &Follower<'_>| {
-            active.member_of(&follower.device.id).is_none_or(|member| !active.engine.is_member(member))
-        };
-        let followers = self.followers(&channel.name).filter(is_new);
-        let member = |follower| self.member(channel, &active.row.spec, follower, None);
-        let mut members: Vec<MemberRow> = followers.filter_map(member).collect();
+    /// Devices that come to a rollout after its beginning: those of them whose digest it would change.
+    /// `from` is the first number that is free.
+    pub(super) fn joining(
+        &self,
+        channel: &ChannelRow,
+        spec: &RolloutSpec,
+        newcomers: Vec<Follower<'_>>,
+        from: usize,
+    ) -> Vec<MemberRow> {
+        let member = |follower| self.member(channel, spec, follower, None);
+        let mut members: Vec<MemberRow> = newcomers.into_iter().filter_map(member).collect();
         for member in &mut members {
             member.part = MemberPart::Joined;
         }
-        number(&mut members, active.members.len());
+        number(&mut members, from);
         members
     }
 
@@ -177,14 +205,13 @@ impl Source {
         channel: &ChannelRow,
         spec: &RolloutSpec,
         follower: Follower<'_>,
-        last: Option<&Active>,
+        known: Option<MemberImage>,
     ) -> Option<MemberRow> {
         if !follower.is_free() {
             return None;
         }
         let after = self.image(channel.target, follower.variant)?;
         // The rollout before knows more than what was confirmed: a device may run its release already.
-        let known = last.and_then(|last| last.current(last.member_of(&follower.device.id)?).cloned());
         let has_it = |image: &MemberImage| image.digest == after.digest;
         if follower.own().as_ref().is_some_and(has_it) && known.as_ref().is_none_or(has_it) {
             return None;
@@ -236,7 +263,7 @@ impl Source {
     /// device of the source any more.
     pub(super) fn is_still(&self, channel: &ChannelName, member: &MemberRow) -> Option<bool> {
         let device = self.device(&member.device).filter(|device| device.state.is_member())?;
-        let slot = self.slots.get(&(device.site.clone(), device.slot.clone()));
+        let slot = self.slot(device);
         Some(slot.is_some_and(|(slot, labels)| {
             let is_there =
                 self.channel(slot) == Some(channel) && slot.variant.as_ref() == Some(&member.variant);

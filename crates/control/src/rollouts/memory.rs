@@ -130,13 +130,16 @@ impl Active {
         self.members.extend(members);
     }
 
-    /// When each device was heard of, as far as the fleet's rows have it.
-    pub(super) fn see(&mut self, seen: impl Fn(&DeviceId) -> Option<Timestamp>) {
-        for member in &self.members {
-            if let Some(at) = seen(&member.device) {
-                self.engine.apply(&Event::Seen { device: member.member, at });
-            }
+    /// When a device was heard of, as far as the fleet's rows have it.
+    pub(super) fn see(&mut self, device: &DeviceId, at: Timestamp) {
+        if let Some(member) = self.member_of(device) {
+            self.engine.apply(&Event::Seen { device: member, at });
         }
+    }
+
+    /// Its devices, with their numbers.
+    pub(super) fn seats(&self) -> Vec<(DeviceId, u32)> {
+        self.members.iter().map(|member| (member.device.clone(), member.member)).collect()
     }
 
     /// What a device that asks is answered with.

@@ -13,6 +13,7 @@
 
 mod approve;
 mod fleet;
+mod keep;
 mod members;
 mod memory;
 mod orders;

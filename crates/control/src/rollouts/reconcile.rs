@@ -1,6 +1,6 @@
 //! The reconciler: rollouts follow the targets of channels, the inventory and the fleet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use edgewright_model::names::DeviceId;
@@ -16,8 +16,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Rollouts;
-use super::members::{Follower, Source};
-use super::memory::{Active, Memory, Place};
+use super::members::Source;
+use super::memory::{Active, Memory};
 use crate::ControlError;
 use crate::reconcile::{Outcome, Reconciler};
 
@@ -39,7 +39,7 @@ impl Rollouts {
         for source in self.0.store.sources().await? {
             let channels = self.0.store.channels(source.id).await?;
             let fleet = self.0.store.fleet(source.id).await?.into_iter();
-            let seen: BTreeMap<DeviceId, Timestamp> =
+            let seen: Vec<(DeviceId, Timestamp)> =
                 fleet.filter_map(|device| Some((device.id, device.seen_at?))).collect();
             let floor = |row: &RolloutRow| {
                 channels.iter().find(|channel| channel.name == row.channel).map(|channel| channel.floor)
@@ -50,12 +50,16 @@ impl Rollouts {
                     continue;
                 }
                 let mut active = self.read(row, &source).await?;
-                active.see(|device| seen.get(device).copied());
-                memory.add(active);
+                for (device, at) in &seen {
+                    active.see(device, *at);
+                }
+                memory.seat(active.row.number, active.seats());
+                memory.rollouts.insert(active.row.number, active);
             }
         }
         memory.quarantine = self.quarantined().await?;
-        *self.memory() = memory;
+        let former = std::mem::replace(&mut *self.memory(), memory);
+        drop(former);
         Ok(())
     }
 
@@ -94,7 +98,7 @@ impl Rollouts {
             for channel in &source.channels {
                 began += usize::from(self.follow(&source, channel).await?);
             }
-            self.places(&source);
+            self.place(&source).await;
         }
         // After rollbacks began: what their devices run is not taken from them at once.
         self.read_quarantine().await?;
@@ -162,12 +166,12 @@ impl Rollouts {
             // These digests have passed their rollout: all devices are one stage.
             spec.stages.clear();
         }
-        let members = {
-            let memory = self.memory();
-            let last = memory.newest(source.row.id, channel);
-            let last = last.and_then(|last| memory.rollouts.get(&last.number));
-            source.members(channel, &spec, last)
+        let last = self.memory().newest(source.row.id, channel);
+        let known = match last {
+            Some(last) => self.known(source, channel, last.number).await,
+            None => HashMap::new(),
         };
+        let members = source.members(channel, &spec, known);
         if !members.iter().any(|member| member.part == MemberPart::First) {
             return self.complete(source, channel, target).await.map(|()| false);
         }
@@ -201,7 +205,7 @@ impl Rollouts {
             devices = active.members.len(),
             "rollout began"
         );
-        self.memory().add(active);
+        self.replace(last.map(|last| last.number), active).await;
         if taken_back.is_some() {
             let order = Event::Ordered { order: Order::Urgent, at: now };
             self.record(number, vec![(order, None)]).await?;
@@ -244,93 +248,6 @@ impl Rollouts {
         }
         Ok(sum)
     }
-
-    /// Devices that came, and devices that left.
-    async fn keep_up(
-        &self,
-        source: &Source,
-        channel: &ChannelRow,
-        number: RolloutNumber,
-    ) -> Result<(), ControlError> {
-        let now = self.0.clock.now();
-        let (left, joining) = {
-            let mut memory = self.memory();
-            let Some(active) = memory.rollouts.get_mut(&number) else { return Ok(()) };
-            let is_open = matches!(
-                active.engine.status(),
-                Status::Active | Status::Paused | Status::Stopped(_) | Status::Complete
-            );
-            if !is_open {
-                return Ok(());
-            }
-            active.see(|device| source.device(device)?.seen_at);
-            let joining = source.joining(channel, active);
-            let mut left = left(source, channel, active, now);
-            // A device that comes back has a new number, and counts once.
-            left.extend(joining.iter().filter_map(|member| {
-                let device = active.member_of(&member.device)?;
-                Some((Event::Left { device, is_gone: true, at: now }, None))
-            }));
-            (left, joining)
-        };
-        if !joining.is_empty() {
-            let _gate = self.0.gate.read().await;
-            self.0.store.add_rollout_members(number, &joining).await?;
-            if let Some(active) = self.memory().rollouts.get_mut(&number) {
-                active.join(joining);
-            }
-        }
-        if left.is_empty() { Ok(()) } else { self.record(number, left).await }
-    }
-
-    /// Where the answer of each device of a source comes from.
-    fn places(&self, source: &Source) {
-        let mut memory = self.memory();
-        let memory = &mut *memory;
-        memory.devices.retain(|device, _| source.device(device).is_none());
-        for channel in &source.channels {
-            let policy = source.policy(channel);
-            for follower in source.followers(&channel.name).filter(Follower::is_free) {
-                let place = if policy.is_some() {
-                    let place = memory.member_place(source.row.id, channel, &follower.device.id);
-                    place.or_else(|| settled(source, channel, follower))
-                } else {
-                    let image = source.image(channel.completed, follower.variant);
-                    let reason = format!("channel {} has no rollout policy", channel.name);
-                    image.map(|image| Place::Plain { image, reason })
-                };
-                if let Some(place) = place {
-                    memory.devices.insert(follower.device.id.clone(), place);
-                }
-            }
-        }
-    }
-}
-
-/// The place of a device that a rollout does not change.
-fn settled(source: &Source, channel: &ChannelRow, follower: Follower<'_>) -> Option<Place> {
-    let image = source.settled(channel, follower)?;
-    Some(Place::Plain { image, reason: "the device has this release already".to_owned() })
-}
-
-/// Members that do not get the release any more.
-fn left(
-    source: &Source,
-    channel: &ChannelRow,
-    active: &Active,
-    at: Timestamp,
-) -> Vec<(Event, Option<String>)> {
-    let mut events = Vec::new();
-    for member in active.members.iter().filter(|member| active.engine.is_member(member.member)) {
-        match source.is_still(&channel.name, member) {
-            Some(true) => {}
-            still => {
-                let event = Event::Left { device: member.member, is_gone: still.is_none(), at };
-                events.push((event, None));
-            }
-        }
-    }
-    events
 }
 
 /// A channel's newest rollout, in short.
@@ -352,26 +269,6 @@ impl Memory {
             is_final: active.engine.status().is_final(),
             is_rolled_back: *active.engine.status() == Status::RolledBack,
         })
-    }
-
-    /// Takes a rollout in the place of the one before of its channel.
-    pub(super) fn add(&mut self, active: Active) {
-        let is_other =
-            |other: &Active| other.row.source != active.row.source || other.row.channel != active.row.channel;
-        self.rollouts.retain(|_, other| is_other(other));
-        let rollout = active.row.number;
-        for member in &active.members {
-            let place = Place::Member { rollout, member: member.member };
-            self.devices.insert(member.device.clone(), place);
-        }
-        self.rollouts.insert(rollout, active);
-    }
-
-    fn member_place(&self, source: SourceId, channel: &ChannelRow, device: &DeviceId) -> Option<Place> {
-        let newest = self.newest(source, channel)?;
-        let active = self.rollouts.get(&newest.number)?;
-        let member = *active.index.get(device)?;
-        active.engine.is_member(member).then_some(Place::Member { rollout: newest.number, member })
     }
 }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Runs;
 use super::prepare::{Invalid, Preparation, Prepared};
 use super::scope::Scope;
+use super::selection::Selection;
 use crate::events::RunEventKind;
 use crate::locks::UpdateCheck;
 use crate::releases::publish::Results;
@@ -110,8 +111,9 @@ impl Runs {
         let inner = &*self.0;
         let number = run.number;
         let handle = inner.sources.get(run.source).ok_or(ControlError::NoSource { run: number })?;
-        let selection = inner.state().selections.get(&number).cloned();
-        if run.trigger == Trigger::Selected && selection.is_none() {
+        let selection = self.selection(&run).await;
+        let is_narrowed = matches!(run.trigger, Trigger::Selected | Trigger::Update);
+        if is_narrowed && selection.is_none() {
             return self.end(&run, RunState::Cancelled, "cancelled").await;
         }
         if run.state == RunState::Queued {
@@ -144,7 +146,7 @@ impl Runs {
             handle: &scope.handle,
             graph: &prepared.graph,
             nodes: &nodes,
-            no_release: scope.selection.as_ref().map(|selection| selection.why.words()),
+            no_release: scope.selection.as_ref().map(Selection::words),
         };
         inner.releases.publish(&results).await
     }

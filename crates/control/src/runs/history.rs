@@ -69,9 +69,12 @@ impl Planner {
         Ok(Loaded { history, findings, heads, released })
     }
 
-    /// What devices have before they take what this run makes: what its branch released, or the default
-    /// branch where that is nothing, as of pull requests.
+    /// What devices have before they take what this run makes: what a channel holds, whose update is tested;
+    /// what its branch released, or the default branch where that is nothing, as of pull requests.
     async fn on_devices(&self, scope: &Scope, own: &Arc<Released>) -> Result<Arc<Released>, ControlError> {
+        if let Some(update) = scope.update() {
+            return Ok(Arc::new(self.releases.released(scope.run.source, update.from).await?));
+        }
         if own.number.is_some() {
             return Ok(Arc::clone(own));
         }

@@ -14,6 +14,7 @@
 //! | `engine.rs`, `actions.rs` | perform what the schedule asks for |
 //! | `work.rs`, `compare.rs`, `settle.rs` | a node's job, the comparison with the last good digest, records |
 //! | `judge.rs`, `inherit.rs`, `facts.rs` | what verdicts come to: pure, over what is loaded first |
+//! | `update_tests.rs` | queues runs that test the updates that channels wait for |
 //!
 //! Everything that a restart needs is in the store: a run that is found half-way reads the same commit with
 //! the same locks, plans again against what is recorded by now, and continues. A job whose result is recorded
@@ -35,21 +36,25 @@ mod schedule;
 mod scope;
 pub mod selection;
 mod settle;
+pub(crate) mod update_tests;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use edgewright_model::names::CommitId;
 use edgewright_model::order::TrustDomain;
-use edgewright_model::run::RunNumber;
+use edgewright_model::run::{RunNumber, Trigger};
 use edgewright_process::{Backoff, Clock, Tasks};
 use edgewright_store::Store;
+use edgewright_store::runs::RunRow;
 
 use self::engine::Engine;
 pub(crate) use self::planned::PlannedGraphs;
 use self::prepare::Planner;
 use self::schedule::Limits;
 use self::selection::Selection;
+use crate::ControlError;
 use crate::cancellations::Cancellations;
 use crate::events::Events;
 use crate::hosting::Hosting;
@@ -59,7 +64,7 @@ use crate::locks::Locks;
 use crate::reconcile::Wake;
 use crate::releases::Releases;
 use crate::settings::ControlSettings;
-use crate::sources::Sources;
+use crate::sources::{Queued, SourceHandle, Sources};
 
 /// Drives runs. Clones share it.
 #[derive(Debug, Clone)]
@@ -95,6 +100,8 @@ struct Inner {
     wake: Wake,
     /// The pauses between attempts to drive a run.
     retry: Backoff,
+    /// Held while a run is queued that is driven with a selection only.
+    selecting: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -147,6 +154,7 @@ impl Runs {
             cancellations,
             wake,
             retry,
+            selecting: tokio::sync::Mutex::default(),
             state: Mutex::default(),
         }))
     }
@@ -159,6 +167,30 @@ impl Runs {
     /// Narrows a run before it is driven.
     pub fn select(&self, run: RunNumber, selection: Selection) {
         self.0.state().selections.insert(run, selection);
+    }
+
+    /// Queues a run that is driven with a selection only.
+    ///
+    /// # Errors
+    /// The commit is unknown, or the database cannot be written.
+    pub(crate) async fn queue_selected(
+        &self,
+        (handle, commit): (&SourceHandle, &CommitId),
+        queued: Queued<'_>,
+        selection: Selection,
+    ) -> Result<RunNumber, ControlError> {
+        let _selecting = self.0.selecting.lock().await;
+        let run = self.0.sources.queue(handle, commit, queued).await?;
+        self.select(run, selection);
+        Ok(run)
+    }
+
+    async fn selection(&self, run: &RunRow) -> Option<Selection> {
+        if run.trigger == Trigger::Update {
+            // It may have been found before its selection is there.
+            drop(self.0.selecting.lock().await);
+        }
+        self.0.state().selections.get(&run.number).cloned()
     }
 }
 

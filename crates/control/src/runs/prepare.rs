@@ -178,7 +178,7 @@ impl Planner {
     }
 
     /// Chooses the locks of a commit; resolves those that are missing, due or asked for, unless the plan is
-    /// fixed already.
+    /// fixed already, or is to be that of an earlier run.
     async fn lock(
         &self,
         scope: &Scope,
@@ -187,8 +187,12 @@ impl Planner {
     ) -> Result<Locked, ControlError> {
         let run = &scope.run;
         let overlays = self.locks.overlays(run.domain()).await?;
-        if run.state != RunState::Preparing {
-            let locks = fixed_locks(definition, &overlays, run);
+        let built = match scope.update() {
+            Some(update) => self.store.run(update.built).await?,
+            None => None,
+        };
+        if built.is_some() || run.state != RunState::Preparing {
+            let locks = fixed_locks(definition, &overlays, built.as_ref().unwrap_or(run));
             let graph = graph(definition, tree, &locks);
             return Ok(Locked { locks, graph, unlocked: BTreeMap::new(), overlays });
         }

@@ -6,7 +6,7 @@ use edgewright_model::names::SourceName;
 use edgewright_store::runs::RunRow;
 use tokio_util::sync::CancellationToken;
 
-use super::selection::Selection;
+use super::selection::{Selection, UpdateTest};
 use crate::jobs::RunScope;
 use crate::sources::SourceHandle;
 
@@ -23,6 +23,11 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
+    /// The update that is tested, if it is not the one from what the branch released last.
+    pub(crate) fn update(&self) -> Option<UpdateTest> {
+        self.selection.as_ref()?.update
+    }
+
     /// For the jobs of a run whose definition has this name.
     pub(crate) fn jobs<'a>(&'a self, source: &'a SourceName, cancel: &'a CancellationToken) -> RunScope<'a> {
         let (run, domain) = (self.run.number, self.run.domain());

@@ -1,9 +1,10 @@
-//! A run that makes no release and moves no channel: of some variants or lanes only, or of files that are not
-//! committed.
+//! A run that makes no release and moves no channel: of some variants or lanes only, of files that are not
+//! committed, or of an update that a channel waits for.
 
 use std::collections::BTreeSet;
 
 use edgewright_model::names::VariantName;
+use edgewright_model::run::{ReleaseNumber, RunNumber};
 use edgewright_model::spec::Lane;
 use edgewright_plan::graph::NodeId;
 use edgewright_plan::{Action, Graph, History, Plan};
@@ -42,9 +43,28 @@ pub struct Selection {
     pub lanes: BTreeSet<Lane>,
     /// Whether machines of the container lane stay when their checks are done.
     pub keep: bool,
+    /// The update that is tested, if it is not the one from what the branch released last.
+    pub update: Option<UpdateTest>,
+}
+
+/// An update to a release that is there.
+#[derive(Debug, Clone, Copy)]
+pub struct UpdateTest {
+    /// The run that built the images that devices would get: its locks are taken.
+    pub built: RunNumber,
+    /// What devices have before.
+    pub from: ReleaseNumber,
 }
 
 impl Selection {
+    /// Why there is no release, in words.
+    pub(crate) fn words(&self) -> &'static str {
+        match self.update {
+            Some(_) => "it tests an update that a channel waits for: no release",
+            None => self.why.words(),
+        }
+    }
+
     /// Whether lanes run that have a verdict already.
     pub(crate) fn again(&self) -> bool {
         self.keep || !self.lanes.is_empty()

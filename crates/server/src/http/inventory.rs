@@ -42,7 +42,10 @@ pub(super) async fn channels(
 ) -> Result<Response, HttpError> {
     let selection = query(selection)?;
     let page = selection.page(routes::LARGEST_LIMIT);
-    let page = state.views.channel_page(selection.source()?.as_ref(), &page).await?;
+    let mut page = state.views.channel_page(selection.source()?.as_ref(), &page).await?;
+    for channel in &mut page.rows {
+        channel.awaited_test = state.control.awaited_test(&channel.source, &channel.name);
+    }
     Ok(selection.respond(routes::CHANNELS, &page))
 }
 
@@ -79,7 +82,8 @@ pub(super) async fn change_channel(
             control.change_channel(&context, source.as_ref(), &name, &ChannelChange::Unpin).await?
         }
     };
-    Ok(Json(channel(source, row)))
+    let awaited_test = control.awaited_test(&source, &row.name);
+    Ok(Json(ChannelView { awaited_test, ..channel(source, row) }))
 }
 
 /// A reason of one line that is not empty.

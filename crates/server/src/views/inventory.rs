@@ -126,7 +126,7 @@ pub(super) fn inventory_view(state: InventoryState) -> InventoryView {
     InventoryView { commit: commit.map(|commit| commit.to_string()), at, error }
 }
 
-/// A channel as a document.
+/// A channel as a document, without what only control knows.
 pub(crate) fn channel(source: SourceName, row: ChannelRow) -> ChannelView {
     ChannelView {
         source,
@@ -143,6 +143,7 @@ pub(crate) fn channel(source: SourceName, row: ChannelRow) -> ChannelView {
         moved: row.moved_at,
         pin: row.pin.as_ref().map(|pin| pin.release),
         pin_reason: row.pin.map(|pin| pin.reason),
+        awaited_test: None,
         removed: row.removed_at,
         name: row.name,
     }

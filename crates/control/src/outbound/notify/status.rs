@@ -6,7 +6,7 @@
 //! | Gitea, Forgejo | `POST /repos/OWNER/NAME/statuses/SHA`, `Authorization: token` |
 //! | GitLab | `POST /projects/OWNER%2FNAME/statuses/SHA`, `PRIVATE-TOKEN` |
 
-use edgewright_model::run::RunState;
+use edgewright_model::run::{RunState, Trigger};
 use edgewright_store::outbox::EventRow;
 use reqwest::{Client, RequestBuilder, header};
 use serde_json::json;
@@ -27,7 +27,9 @@ pub(super) fn request(sink: &Sink, client: &Client, row: &EventRow) -> Option<Re
     let repository = sink.repository.as_deref()?;
     let description = description(text("summary"), text("failure"), text("state")?);
     let target = format!("{}/api/v1/runs/{run}", sink.link);
-    let context = format!("edgewright/{}", row.source);
+    // A run that tests an update decides nothing about its commit.
+    let is_update = text("trigger") == Some(Trigger::Update.name());
+    let context = format!("edgewright/{}{}", row.source, if is_update { "/update" } else { "" });
     let post = |path: String| client.post(format!("{}/{path}", sink.url));
     let (request, body) = if sink.kind == SinkKind::Gitlab {
         let project = repository.replace('/', "%2F");
@@ -76,7 +78,7 @@ fn description(summary: Option<&str>, failure: Option<&str>, state: &str) -> Str
 mod tests {
     use super::*;
 
-    fn sent(kind: SinkKind, state: &str) -> Option<reqwest::Request> {
+    fn sent(kind: SinkKind, state: &str, trigger: &str) -> Option<reqwest::Request> {
         let sink = Sink {
             name: "forge".to_owned(),
             kind,
@@ -95,9 +97,18 @@ mod tests {
             kind: "run".to_owned(),
             source: "plants".parse().unwrap(),
             subject: "plants/runs/7".to_owned(),
-            data: json!({ "run": 7, "state": state, "commit": "abc", "summary": "builds 1 of 5", "failure": null }),
+            data: json!({ "run": 7, "state": state, "commit": "abc", "summary": "builds 1 of 5", "failure": null,
+                "trigger": trigger }),
         };
         request(&sink, &Client::new(), &row).map(|request| request.build().unwrap())
+    }
+
+    #[test]
+    fn a_test_of_an_update_has_a_status_of_its_own() {
+        let request = sent(SinkKind::Github, "failed", "update").unwrap();
+        let body: serde_json::Value =
+            serde_json::from_slice(request.body().unwrap().as_bytes().unwrap()).unwrap();
+        assert_eq!(body["context"], "edgewright/plants/update");
     }
 
     #[test]
@@ -129,7 +140,7 @@ mod tests {
             ),
         ];
         for (kind, path, header, credentials, context, failed) in cases {
-            let request = sent(kind, "failed").unwrap();
+            let request = sent(kind, "failed", "commit").unwrap();
             assert_eq!(request.url().as_str(), format!("https://forge.example/api/{path}"));
             assert_eq!(request.headers()[header], credentials);
             let body: serde_json::Value =
@@ -141,7 +152,9 @@ mod tests {
                 "target_url": "http://edge.example/api/v1/runs/7",
             });
             assert_eq!(body, expected);
-            assert!(sent(kind, "preparing").is_none() && sent(kind, "releasing").is_none());
+            assert!(
+                sent(kind, "preparing", "commit").is_none() && sent(kind, "releasing", "commit").is_none()
+            );
         }
     }
 

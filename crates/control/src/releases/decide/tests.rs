@@ -62,6 +62,7 @@ fn moves(made: &[(&str, u32, i64)]) -> Vec<ChannelMoveRow> {
 
 static NO_CHANNELS: BTreeSet<ChannelName> = BTreeSet::new();
 static NO_RELEASES: BTreeSet<ReleaseNumber> = BTreeSet::new();
+static NO_UPDATES: Updates = Updates::new();
 
 /// Without rollouts and quarantine.
 fn facts<'a>(
@@ -76,6 +77,7 @@ fn facts<'a>(
         default_branch: Some("main"),
         staged: &NO_CHANNELS,
         quarantined: &NO_RELEASES,
+        updates: &NO_UPDATES,
         now: at(0),
     }
 }
@@ -259,6 +261,35 @@ fn a_release_with_a_quarantined_digest_is_taken_by_none() {
         decide(&Facts { quarantined: &quarantined, now: at(9), ..facts(&channels, &releases, &[]) });
     let moves = decision.moves.iter().map(|one| format!("{} → {}", one.channel, one.release.0));
     assert_eq!(moves.collect::<Vec<_>>(), ["stable → 2"]);
+}
+
+#[test]
+fn a_channel_waits_for_a_test_and_takes_an_earlier_release_where_it_failed() {
+    use Update::{Skipped, Tested, Waits};
+    let releases = releases(&[("main", 0), ("main", 1), ("main", 2)]);
+    let channels = [
+        channel("stable", Follows::DefaultBranch, Some(1)),
+        channel("same", Follows::Channel(name("stable")), Some(1)),
+        channel("edge", Follows::DefaultBranch, Some(3)),
+        after(2, channel("late", Follows::Channel(name("edge")), Some(1))),
+    ];
+    let moves = moves(&[("edge", 1, 0), ("edge", 2, 1), ("edge", 3, 2)]);
+    let decided = |known: &[(&str, u32, Update)]| {
+        let key = |(channel, release, update): &(&str, u32, Update)| {
+            ((name(channel), ReleaseNumber(*release)), *update)
+        };
+        let updates = known.iter().map(key).collect();
+        let decision =
+            decide(&Facts { updates: &updates, now: at(9), ..facts(&channels, &releases, &moves) });
+        decision.moves.iter().map(|one| format!("{} → {}", one.channel, one.release.0)).collect::<Vec<_>>()
+    };
+    assert_eq!(decided(&[("late", 3, Tested)]), ["stable → 3", "same → 3", "late → 3"]);
+    assert_eq!(decided(&[("late", 3, Waits), ("same", 3, Waits)]), ["stable → 3"]);
+    assert_eq!(decided(&[("late", 3, Skipped), ("same", 3, Skipped)]), ["stable → 3", "late → 2"]);
+    let stays = [("stable", 3, Waits), ("late", 3, Skipped), ("late", 2, Waits)];
+    assert_eq!(decided(&stays), Vec::<String>::new(), "what follows a channel that waits stays, too");
+    let steps = [("stable", 3, Skipped), ("late", 3, Skipped), ("late", 2, Skipped)];
+    assert_eq!(decided(&steps), ["stable → 2", "same → 2"]);
 }
 
 prop_compose! {
