@@ -1,6 +1,8 @@
 //! The machine against a simulated device: power cuts at every point between two effects, images that are
 //! good, unhealthy, or do not boot.
 
+mod found;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -47,6 +49,10 @@ struct Device {
     /// A boot entry on trial.
     trial: Option<(Digest, u32)>,
     boots: usize,
+    /// How often the agent rebooted the device.
+    reboots: usize,
+    /// How often the checks of an image that was found running were run.
+    found_checks: usize,
     /// How often each digest was armed.
     armed: Vec<Digest>,
     reports: Vec<ReportBody>,
@@ -55,6 +61,8 @@ struct Device {
     rules: Rules,
     /// Effects until the next power cut; the last ones never come.
     cuts: Vec<usize>,
+    /// Whether a cut is only the end of the agent's process: the device continues.
+    is_only_killed: bool,
 }
 
 /// The power was cut.
@@ -79,12 +87,15 @@ impl Device {
             staged: None,
             trial: None,
             boots: 1,
+            reboots: 0,
+            found_checks: 0,
             armed: Vec::new(),
             reports: Vec::new(),
             registry: Some(update("v1")),
             now,
             rules,
             cuts,
+            is_only_killed: false,
         }
     }
 
@@ -212,13 +223,18 @@ impl Device {
                 Some(Event::Armed)
             }
             Action::Reboot => {
+                self.reboots += 1;
                 self.boot();
                 None
             }
-            Action::CheckHealth(update) => {
-                assert_eq!(update.digest, self.booted);
-                let fault = (self.nature(&update.digest) != Nature::Good).then(|| "bad".to_owned());
-                Some(Event::Health(HealthResult { fault, ..HealthResult::default() }))
+            Action::CheckHealth(update) => Some(self.check(&update)),
+            Action::CheckFound(_) if self.registry.is_none() => {
+                Some(Event::Failed(problem(ProblemKind::Unreachable)))
+            }
+            Action::CheckFound(update) => {
+                self.moment()?;
+                self.found_checks += 1;
+                Some(self.check(&update))
             }
             Action::Bless => {
                 assert_eq!(self.nature(&self.booted), Nature::Good, "a bad image is blessed");
@@ -227,6 +243,10 @@ impl Device {
                     self.staged = None;
                 }
                 Some(Event::Blessed)
+            }
+            // The agent was killed after it: a second time must not undo the first.
+            Action::RollBack if self.trial.is_none() && self.default != self.booted => {
+                Some(Event::RolledBack)
             }
             Action::RollBack => {
                 let back = match &self.fallback {
@@ -242,10 +262,18 @@ impl Device {
         })
     }
 
+    fn check(&self, update: &Update) -> Event {
+        assert_eq!(update.digest, self.booted);
+        let fault = (self.nature(&update.digest) != Nature::Good).then(|| "bad".to_owned());
+        Event::Health(HealthResult { fault, ..HealthResult::default() })
+    }
+
     /// Runs until it is at rest, through all power cuts.
     fn settle(&mut self, mut commands: Vec<Command>) {
         while self.run(&mut commands).is_err() {
-            self.boot();
+            if !self.is_only_killed {
+                self.boot();
+            }
         }
     }
 
@@ -276,13 +304,14 @@ fn problem(kind: ProblemKind) -> Problem {
 fn an_update_is_taken_checked_and_confirmed() {
     let mut device = Device::new(Policy::Immediately, &[], Vec::new());
     device.settle(Vec::new());
-    assert_eq!(device.record.state, State::Idle);
+    assert_eq!(device.record.state, State::Confirmed { update: update("v1"), blessed: true });
+    device.reports.clear();
     device.offer("v2");
     device.settle(Vec::new());
     assert_eq!(device.record.state, State::Confirmed { update: update("v2"), blessed: true });
     assert_eq!((device.booted.clone(), device.default.clone()), (digest("v2"), digest("v2")));
     let kinds: Vec<&str> = device.reports.iter().map(ReportBody::kind).collect();
-    let want = ["booted", "offered", "staged", "rebooting", "booted", "health", "confirmed"];
+    let want = [ "offered", "staged", "rebooting", "booted", "health", "confirmed"];
     assert_eq!(kinds, want);
 }
 
@@ -403,7 +432,14 @@ fn problems_back_off_and_end() {
     }
     let context = Context { now: device.now, jitter: Duration::ZERO, rules: &rules };
     record.truth = device.truth();
+    // What runs has no result yet: its checks may need the registry again.
     let outcome = step(&record, Event::Found(update("v1")), &context).unwrap();
+    assert_eq!(outcome.record.problem, record.problem);
+    let outcome = step(&outcome.record, Event::Failed(problem(ProblemKind::Denied)), &context).unwrap();
+    assert_eq!(outcome.record.problem.as_ref().unwrap().failures, 6);
+    record.state = State::Checking { staged: None };
+    record = step(&record, Event::Found(update("v1")), &context).unwrap().record;
+    let outcome = step(&record, Event::Health(HealthResult::default()), &context).unwrap();
     assert_eq!(outcome.record.problem, None);
 }
 
@@ -471,7 +507,7 @@ fn commands_that_come_too_late_are_rejected() {
     let rules = device.rules.clone();
     let context = Context { now: device.now, jitter: Duration::ZERO, rules: &rules };
     let mut record = device.record.clone();
-    record.state = State::CheckingHealth { update: update("v2"), from: None };
+    record.state = State::CheckingHealth { update: update("v2"), from: None, is_found: false };
     for command in [Command::Check, Command::Update { retry: false }, Command::RollBack] {
         let error = step(&record, Event::Command(command), &context).unwrap_err();
         assert!(error.to_string().contains("checking its health"), "{error}");
