@@ -17,6 +17,9 @@ use crate::updater::{Image, Progress, Step, UpdateError, Updater};
 /// How long the device may take to go down before the reboot counts as failed.
 const REBOOT_TIMEOUT: Duration = Duration::from_mins(10);
 
+/// How long a boot on trial waits for health checks that its download did not store.
+const CHECK_SET_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What actions use. It does not change while the engine runs.
 #[derive(Debug)]
 pub struct Parts {
@@ -82,7 +85,12 @@ impl Parts {
             Action::Arm(digest) => done(self.updater.arm(&digest).await, Event::Armed),
             Action::Bless => done(self.updater.bless().await, Event::Blessed),
             Action::RollBack => done(self.updater.roll_back().await, Event::RolledBack),
-            Action::CheckHealth(update) => Event::Health(self.check_health(&update, cancel).await),
+            Action::CheckHealth(update) => {
+                // It is stored, unless the state was lost. A boot on trial does not wait for a network.
+                let found = self.find_check_set(&update, cancel);
+                let _ = tokio::time::timeout(CHECK_SET_TIMEOUT, found).await;
+                Event::Health(self.check_health(&update, cancel).await)
+            }
             Action::CheckFound(update) => match self.find_check_set(&update, cancel).await {
                 Ok(()) => Event::Health(self.check_health(&update, cancel).await),
                 Err(_) if cancel.is_cancelled() => Event::Tick,
@@ -149,7 +157,8 @@ impl Parts {
     /// Stores the checks of the image: after the reboot there may be no network.
     async fn save_check_set(&self, update: &Update) -> Result<(), Problem> {
         let found = self.registry.check_set(&update.digest).await.map_err(|error| error.problem())?;
-        let Some(checks) = found else { return Ok(()) };
+        // That there is none is stored, too: it is not asked for again.
+        let checks = found.unwrap_or_default();
         let (sets, digest) = (self.sets.clone(), update.digest.clone());
         let saved = blocking(move || sets.save(&digest, &checks)).await;
         match saved {
