@@ -311,7 +311,7 @@ fn an_update_is_taken_checked_and_confirmed() {
     assert_eq!(device.record.state, State::Confirmed { update: update("v2"), blessed: true });
     assert_eq!((device.booted.clone(), device.default.clone()), (digest("v2"), digest("v2")));
     let kinds: Vec<&str> = device.reports.iter().map(ReportBody::kind).collect();
-    let want = [ "offered", "staged", "rebooting", "booted", "health", "confirmed"];
+    let want = ["offered", "staged", "rebooting", "booted", "health", "confirmed"];
     assert_eq!(kinds, want);
 }
 

@@ -361,11 +361,7 @@ pub(crate) fn written(device: &Device) -> Written {
 }
 
 /// Waits until the state was seen to be written so many times, the device goes down, or the update is done.
-pub(crate) async fn wait_for_writes(
-    device: &Device,
-    (mut last, reboots): (Written, usize),
-    mut writes: u64,
-) {
+pub(crate) async fn wait_for_writes(device: &Device, (mut last, reboots): (Written, usize), mut writes: u64) {
     let deadline = tokio::time::Instant::now() + WAIT_LIMIT;
     while writes > 0 && device.reboots() == reboots && !device.is_confirmed() {
         assert!(tokio::time::Instant::now() < deadline, "{writes} writes are left\n{}", device.read("log"));

@@ -92,8 +92,7 @@ impl Simulated {
     /// Someone installs it with what it is offered: nothing else is on its disk.
     pub(crate) async fn install(&mut self) {
         let update = self.resolve().await;
-        self.disk =
-            Deployments { booted: Some(deployment(update.digest.clone())), ..Deployments::default() };
+        self.disk = Deployments { booted: Some(deployment(update.digest.clone())), ..Deployments::default() };
         self.record = Record::new(Clock::system().now());
         self.installations += 1;
         self.boots += 1;

@@ -71,7 +71,9 @@ impl Past {
 fn outcomes(device: &Device) -> Vec<&'static str> {
     let about = |found: &Digest| *found == digest("v2");
     let outcome = |report: &ReportBody| match report {
-        ReportBody::Health { digest, result } if about(digest) && result.failure().is_some() => Some("failed"),
+        ReportBody::Health { digest, result } if about(digest) && result.failure().is_some() => {
+            Some("failed")
+        }
         ReportBody::RolledBack { digest, .. } if about(digest) => Some("left"),
         ReportBody::Confirmed { digest } if about(digest) => Some("healthy"),
         _ => None,
