@@ -268,22 +268,32 @@ async fn a_device_without_the_agent_reports_with_the_unit_of_the_manual() {
     machine.enrol(&url, &token(folder, &["press-0"]).await, &[]).await.ends(0);
     let (id, address) = (machine.id(), server.address.to_string());
     let insecure = format!("[[registry]]\nlocation = {address:?}\ninsecure = true\n");
-    std::fs::write(machine.path("registries.conf"), insecure).unwrap();
+    let containers = machine.path(".config/containers");
+    std::fs::create_dir_all(&containers).unwrap();
+    std::fs::write(containers.join("registries.conf"), insecure).unwrap();
     let path = format!("{}:{}", machine.folder.display(), "/usr/local/bin:/usr/bin:/bin");
     let run = async |script: &str| {
         let shell = Command::new("/bin/sh").arg("-c").arg(script).env("PATH", &path);
-        let shell = shell.env("CONTAINERS_REGISTRIES_CONF", machine.path("registries.conf"));
+        let shell = shell.env("HOME", &machine.folder).env("XDG_CONFIG_HOME", machine.path(".config"));
         shell.deadline(PATIENCE).run_status().await.unwrap()
     };
     let report = beacon(&address, &machine.path("etc/auth.json"));
-    // Of an image that the server does not know, there is nothing to report.
-    assert_ne!(run(&report).await.code(), Some(0));
+    let rejected = async |cause: &str| {
+        let ended = run(&report).await;
+        let errors = ended.output.stderr_tail.join("\n");
+        assert!(ended.code() != Some(0) && errors.contains(cause), "{cause}: {errors}");
+    };
+    // A device that has not asked for its image yet has none that it could look up.
+    rejected("manifest unknown").await;
     let digest = released(&server, "hmi/a").await;
     until("the offer", async || {
         let shown = json(folder, &["device", "show", &id]).await;
         (shown["offer"] == digest.to_string()).then_some(())
     })
     .await;
+    let poll = report.split_once("skopeo").unwrap().1.replace("/healthy@$digest", ":current");
+    let polled = run(&format!("REGISTRY={address}; skopeo{poll}")).await;
+    assert_eq!(polled.code(), Some(0), "{:?}", polled.output.stderr_tail);
     machine.bootc.set_booted(&digest.to_string());
     let fact = async |step: &str| {
         until(step, async || {
@@ -303,6 +313,5 @@ async fn a_device_without_the_agent_reports_with_the_unit_of_the_manual() {
 
     // Without its credentials, it reports nothing.
     std::fs::write(machine.path("etc/auth.json"), "{}").unwrap();
-    let denied = run(&report).await;
-    assert_ne!(denied.code(), Some(0), "{:?}", denied.output.stderr_tail);
+    rejected("unauthorized").await;
 }
