@@ -351,7 +351,10 @@ fn permitted(record: &Record, command: &Command) -> Result<&'static str, Rejecte
     };
     let busy = match &record.state {
         State::Rebooting { .. } => Some("rebooting"),
-        State::CheckingHealth { .. } | State::Confirmed { blessed: false, .. } => Some("checking its health"),
+        // An image that was found running is no trial: a command comes first, and its checks begin again later.
+        State::CheckingHealth { is_found: false, .. } | State::Confirmed { blessed: false, .. } => {
+            Some("checking its health")
+        }
         State::RollingBack { .. } => Some("rolling back"),
         _ if record.hold.is_some() && matches!(command, Command::Update { .. }) => {
             Some("on hold: run `edgewright-agent resume`")

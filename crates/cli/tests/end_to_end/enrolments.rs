@@ -266,7 +266,7 @@ async fn a_device_without_the_agent_reports_with_the_unit_of_the_manual() {
     let (server, _repository, url) = server(folder).await;
     let machine = Machine::new(folder, "machine");
     machine.enrol(&url, &token(folder, &["press-0"]).await, &[]).await.ends(0);
-    let (id, address) = (machine.id(), server.address.to_string());
+    let (id, address) = (machine.id(), server.address.clone());
     let insecure = format!("[[registry]]\nlocation = {address:?}\ninsecure = true\n");
     let containers = machine.path(".config/containers");
     std::fs::create_dir_all(&containers).unwrap();

@@ -95,7 +95,9 @@ impl Plant {
         std::fs::create_dir(&repository).unwrap();
         git(&repository, &["init", "--quiet", "--initial-branch=main"]).await;
         let file = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n[[source]]\nurl = {repository:?}\npoll = \"1s\"\nhook_secret_file = {secret:?}\n"
+            "[server]\nlisten = \"127.0.0.1:0\"\n[[source]]\nurl = \"{}\"\npoll = \"1s\"\nhook_secret_file = \"{}\"\n",
+            repository.display(),
+            secret.display()
         );
         let data = DataFolder::new(folder.path().join("data"));
         let settings = Options::parse(&file).unwrap().resolve(data.root(), NonZeroUsize::MIN).unwrap();

@@ -144,6 +144,24 @@ fn an_operator_need_not_wait_for_the_next_check() {
 }
 
 #[test]
+fn a_command_does_not_wait_for_the_checks() {
+    let rules = Past::Installed.device(Nature::Good, Vec::new()).rules;
+    for command in [Command::Check, Command::Update { retry: false }, Command::RollBack] {
+        let mut device = Past::Installed.device(Nature::Good, Vec::new());
+        let state = State::CheckingHealth { update: update("v2"), from: None, is_found: true };
+        device.record = Record { state, truth: device.truth(), ..device.record };
+        let context = Context { now: device.now, jitter: Duration::ZERO, rules: &rules };
+        let outcome = step(&device.record, Event::Command(command.clone()), &context).unwrap();
+        // The action replaces the checks, whose end then decides nothing.
+        assert!(!outcome.actions.is_empty(), "{command:?}");
+        let late = step(&outcome.record, Event::Health(HealthResult::default()), &context).unwrap();
+        assert_eq!((late.record, late.reports.len()), (outcome.record, 0), "{command:?}");
+        device.settle(vec![command.clone()]);
+        assert_eq!(outcomes(&device), ["healthy"], "{command:?}");
+    }
+}
+
+#[test]
 fn another_failure_is_news_and_another_offer_is_taken() {
     let mut device = Past::Installed.device(Nature::Unhealthy, Vec::new());
     device.settle(Vec::new());
