@@ -155,8 +155,8 @@ async fn is_granted(caller: &Caller, action: Action<'_>, contents: &dyn Contents
     }
 }
 
-/// A manifest or tag that the operator or a user pushes or deletes, or a blob that one deletes. Pushes by jobs
-/// and control are recorded with their runs. A blob that is pushed has no name before a manifest names it.
+/// A manifest or tag that the operator or a user pushes or deletes, or a blob that one deletes. Pushes by
+/// jobs and control are recorded with their runs. A pushed blob has no name before a manifest names it.
 pub(super) struct Change {
     context: OperationContext,
     operation: Operation,

@@ -1,6 +1,8 @@
 //! Devices that run what they are offered, without a result of their own for it: it is checked, and the
 //! server gets one outcome.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// How a device came to run its offer.
