@@ -212,6 +212,12 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Config {
+    /// Whom this device reports to, and as whom.
+    pub fn identity(&self) -> String {
+        let server = self.report.as_ref().map_or("no server", |report| &report.url);
+        format!("{} at {server}", self.device)
+    }
+
     /// Reads a configuration file, and the files that it names. Relative paths start at its folder. Blocking.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = read_file(path)?;

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Device, Server, WAIT_LIMIT, until};
+use common::{Device, Server, until, wait_for_writes, written};
 use edgewright_model::Digest;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,27 +167,5 @@ impl Random {
     fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
-    }
-}
-
-/// What differs from one write of the state to the next.
-type Written = Option<(u64, i64)>;
-
-fn written(device: &Device) -> Written {
-    use std::os::unix::fs::MetadataExt as _;
-    let file = std::fs::metadata(device.path("state/state.json")).ok()?;
-    Some((file.ino(), file.mtime_nsec()))
-}
-
-/// Waits until the state was seen to be written so many times, the device goes down, or the update is done.
-async fn wait_for_writes(device: &Device, (mut last, reboots): (Written, usize), mut writes: u64) {
-    let deadline = tokio::time::Instant::now() + WAIT_LIMIT;
-    while writes > 0 && device.reboots() == reboots && !device.is_confirmed() {
-        assert!(tokio::time::Instant::now() < deadline, "{writes} writes are left\n{}", device.read("log"));
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let now = written(device);
-        if now != last {
-            (last, writes) = (now, writes - 1);
-        }
     }
 }

@@ -55,6 +55,8 @@ pub enum Operation {
     PushManifest,
     /// Delete a manifest or a tag of the registry.
     DeleteManifest,
+    /// Delete a blob of the registry.
+    DeleteBlob,
     /// Record what a device reports.
     ReportDevice,
     /// Make a token for devices, or enrol one by it.
@@ -87,7 +89,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::PollSource,
         Self::QueueRun,
         Self::SelectRun,
@@ -112,6 +114,7 @@ impl Operation {
         Self::HurryRollout,
         Self::PushManifest,
         Self::DeleteManifest,
+        Self::DeleteBlob,
         Self::ReportDevice,
         Self::EnrolDevice,
         Self::ApproveDevice,
@@ -155,6 +158,7 @@ impl Operation {
             Self::HurryRollout => "rollout.urgent",
             Self::PushManifest => "registry.push",
             Self::DeleteManifest => "registry.delete",
+            Self::DeleteBlob => "registry.delete_blob",
             Self::ReportDevice => "device.report",
             Self::EnrolDevice => "device.enrol",
             Self::ApproveDevice => "device.approve",

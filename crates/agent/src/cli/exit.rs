@@ -18,8 +18,10 @@ Exit codes:
   0   done, and nothing is wrong
   1   done, and something is wrong: a problem, a failed health check
   2   invalid command line or configuration
+  3   what was asked for does not exist
   4   not permitted in this state, or in use by another process
-  5   a registry, a program or the disk failed: trying again may help";
+  5   a registry, a program or the disk failed: trying again may help
+  70  a bug in the agent";
 
 /// Why a command did not do its work.
 #[derive(Debug)]
@@ -51,13 +53,18 @@ impl Failure {
                 None => Ok(()),
             })
         };
-        ExitCode::from(match self.class {
-            ErrorClass::UserFault => 2,
-            ErrorClass::NotFound => 3,
-            ErrorClass::Conflict | ErrorClass::Denied => 4,
-            ErrorClass::Unavailable => 5,
-            ErrorClass::Bug => 70,
-        })
+        ExitCode::from(code_of(self.class))
+    }
+}
+
+/// The exit code of an error.
+const fn code_of(class: ErrorClass) -> u8 {
+    match class {
+        ErrorClass::UserFault => 2,
+        ErrorClass::NotFound => 3,
+        ErrorClass::Conflict | ErrorClass::Denied => 4,
+        ErrorClass::Unavailable => 5,
+        ErrorClass::Bug => 70,
     }
 }
 
@@ -106,5 +113,47 @@ impl From<EngineError> for Failure {
             }
             error @ EngineError::Stopped(_) => Self::unavailable("the agent stopped", &error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// The class that comes after another: every class but the first. Another class needs its place here.
+    const fn after(class: ErrorClass) -> Option<ErrorClass> {
+        match class {
+            ErrorClass::UserFault => Some(ErrorClass::NotFound),
+            ErrorClass::NotFound => Some(ErrorClass::Conflict),
+            ErrorClass::Conflict => Some(ErrorClass::Denied),
+            ErrorClass::Denied => Some(ErrorClass::Unavailable),
+            ErrorClass::Unavailable => Some(ErrorClass::Bug),
+            ErrorClass::Bug => None,
+        }
+    }
+
+    /// The numbers at the beginning of the lines of a text, after a prefix.
+    fn numbers(text: &str, prefix: &str) -> BTreeSet<u8> {
+        text.lines()
+            .filter_map(|line| line.strip_prefix(prefix)?.split([' ', '`']).next()?.parse().ok())
+            .collect()
+    }
+
+    #[test]
+    fn help_and_reference_list_every_exit_code() {
+        let classes = std::iter::successors(Some(ErrorClass::UserFault), |class| after(*class));
+        // Those of a command that did its work: all is well, or it found a fault.
+        let mut codes = BTreeSet::from([0, 1]);
+        codes.extend(classes.map(code_of));
+        let help = Cli::command().render_long_help().to_string();
+        let (_, listed) = help.split_once("Exit codes:\n").unwrap();
+        assert_eq!(numbers(listed, "  "), codes, "--help");
+        let page = include_str!("../../../../docs/reference/agent.md");
+        assert_eq!(numbers(page, "- `"), codes, "docs/reference/agent.md");
     }
 }

@@ -17,6 +17,9 @@ use crate::updater::{Image, Progress, Step, UpdateError, Updater};
 /// How long the device may take to go down before the reboot counts as failed.
 const REBOOT_TIMEOUT: Duration = Duration::from_mins(10);
 
+/// How long a boot on trial waits for health checks that its download did not store.
+const CHECK_SET_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What actions use. It does not change while the engine runs.
 #[derive(Debug)]
 pub struct Parts {
@@ -82,7 +85,17 @@ impl Parts {
             Action::Arm(digest) => done(self.updater.arm(&digest).await, Event::Armed),
             Action::Bless => done(self.updater.bless().await, Event::Blessed),
             Action::RollBack => done(self.updater.roll_back().await, Event::RolledBack),
-            Action::CheckHealth(update) => Event::Health(self.check_health(&update, cancel).await),
+            Action::CheckHealth(update) => {
+                // It is stored, unless the state was lost. A boot on trial does not wait for a network.
+                let found = self.find_check_set(&update, cancel);
+                let _ = tokio::time::timeout(CHECK_SET_TIMEOUT, found).await;
+                Event::Health(self.check_health(&update, cancel).await)
+            }
+            Action::CheckFound(update) => match self.find_check_set(&update, cancel).await {
+                Ok(()) => Event::Health(self.check_health(&update, cancel).await),
+                Err(_) if cancel.is_cancelled() => Event::Tick,
+                Err(problem) => Event::Failed(problem),
+            },
             Action::Collect => {
                 self.collect(record).await;
                 Event::Tick
@@ -123,9 +136,29 @@ impl Parts {
         Ok(fetched.bytes)
     }
 
+    /// Stores the checks of an image that was not downloaded by this agent, or whose checks were lost.
+    async fn find_check_set(&self, update: &Update, cancel: &CancellationToken) -> Result<(), Problem> {
+        let (sets, digest) = (self.sets.clone(), update.digest.clone());
+        match blocking(move || sets.has(&digest)).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => return Err(local(&error)),
+        }
+        if !self.runner.settings.check_set {
+            return Ok(());
+        }
+        self.progress.set(Step { what: "downloading the health checks", done: 0, total: None });
+        tokio::select! {
+            () = cancel.cancelled() => Err(FetchError::Cancelled.problem()),
+            saved = self.save_check_set(update) => saved,
+        }
+    }
+
     /// Stores the checks of the image: after the reboot there may be no network.
     async fn save_check_set(&self, update: &Update) -> Result<(), Problem> {
-        let Some(checks) = self.registry.check_set(&update.digest).await else { return Ok(()) };
+        let found = self.registry.check_set(&update.digest).await.map_err(|error| error.problem())?;
+        // That there is none is stored, too: it is not asked for again.
+        let checks = found.unwrap_or_default();
         let (sets, digest) = (self.sets.clone(), update.digest.clone());
         let saved = blocking(move || sets.save(&digest, &checks)).await;
         match saved {

@@ -117,12 +117,13 @@ impl Engine {
         let Setup { config, updater, state, downloads, runner, reboot, clock } = setup;
         let now = clock.now();
         let (record, stream, outbox, sets, blobs) = {
-            let state = state.clone();
+            let (state, identity) = (state.clone(), config.identity());
             blocking(move || -> Result<_, EngineError> {
                 let outbox = Outbox::open(&state.join("outbox"))?;
                 let sets = CheckSets::open(&state.join("checks"))?;
                 let blobs = crate::fetch::Blobs::open(&downloads)?;
-                Ok((state.load(now)?, state.stream()?, outbox, sets, blobs))
+                let record = state.load(now)?.reporting_as(identity);
+                Ok((record, state.stream()?, outbox, sets, blobs))
             })
             .await??
         };

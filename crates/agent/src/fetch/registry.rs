@@ -1,6 +1,7 @@
 //! The registry that a device follows, and its mirrors.
 
 use edgewright_model::Digest;
+use edgewright_model::error::ErrorClass;
 use edgewright_model::names::Platform;
 use edgewright_model::reference::{ImageReference, Reference, RepoName};
 use edgewright_model::spec::Check;
@@ -148,18 +149,29 @@ impl Registry {
         Ok(image)
     }
 
-    /// The check set of an image; none if no source has one.
-    pub async fn check_set(&self, manifest: &Digest) -> Option<Vec<Check>> {
+    /// The check set of an image; none if there is none, or if no source can list what refers to an image.
+    ///
+    /// # Errors
+    /// If no source is reachable: an image must not pass without its checks because the network was away.
+    pub async fn check_set(&self, manifest: &Digest) -> Result<Option<Vec<Check>>, FetchError> {
         let mut sources: Vec<&Client> = self.sources().collect();
         sources.rotate_right(1);
+        let count = sources.len();
+        let mut errors = Vec::new();
         for client in sources {
             match crate::health::fetch(client, self.repository(), manifest).await {
-                Ok(Some(checks)) => return Some(checks),
+                Ok(Some(checks)) => return Ok(Some(checks)),
                 Ok(None) => {}
-                Err(error) => tracing::debug!(%error, registry = client.host(), "no check set"),
+                Err(error) => {
+                    tracing::debug!(%error, registry = client.host(), "no check set");
+                    errors.extend(is_away(&error).then_some(error));
+                }
             }
         }
-        None
+        if errors.len() < count {
+            return Ok(None);
+        }
+        Err(FetchError::Sources { what: format!("the health checks of {manifest}"), errors })
     }
 
     /// The first success, or the errors of all sources.
@@ -181,6 +193,12 @@ impl Registry {
         }
         Err(errors)
     }
+}
+
+/// Whether a source did not respond, or was not able to: another time it may.
+fn is_away(error: &ClientError) -> bool {
+    let is_odd = matches!(error, ClientError::Protocol { .. } | ClientError::Local { .. });
+    error.class() == ErrorClass::Unavailable && !is_odd
 }
 
 /// The media type that a manifest names itself; Docker's do.

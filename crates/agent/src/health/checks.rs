@@ -55,6 +55,12 @@ impl CheckSets {
         store::write(&self.path(manifest), &serde_json::to_vec(checks).unwrap_or_default())
     }
 
+    /// Whether one is stored, and readable.
+    pub fn has(&self, manifest: &Digest) -> bool {
+        let bytes = store::read(&self.path(manifest)).ok().flatten();
+        bytes.is_some_and(|bytes| serde_json::from_slice::<Vec<Check>>(&bytes).is_ok())
+    }
+
     /// Reads one; empty if there is none, or if it is damaged.
     pub fn load(&self, manifest: &Digest) -> Result<Vec<Check>, StoreError> {
         let Some(bytes) = store::read(&self.path(manifest))? else { return Ok(Vec::new()) };

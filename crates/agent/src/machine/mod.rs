@@ -5,6 +5,8 @@
 //!    ▲         │             │                                 │              │
 //!    └─ problem, nothing new ┘                                 ▼              ▼ unhealthy
 //!              └─ failed here, or on hold ─▶ held_back ◀── (fell back)   rolling_back ─▶ held_back
+//!
+//!  checking ─▶ the offer runs already, without a result ─▶ checking_health ─▶ confirmed, or held_back
 //! ```
 //!
 //! [`step()`] takes a record, an event and the moment, and returns the next record with the actions to
@@ -13,6 +15,7 @@
 //! continues: it carries what the updater found, and that, not the record, decides what runs on this device.
 
 mod context;
+mod health;
 mod started;
 mod step;
 
@@ -64,7 +67,10 @@ pub struct Record {
     /// The digest that passed its health checks last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmed: Option<Confirmed>,
-    /// What was found at the last start; only for display, and replaced at every start.
+    /// Whom `confirmed` was reported to, and as which device; none in a record of an earlier agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reports_as: Option<String>,
+    /// What was found at the last start; replaced at every start.
     #[serde(default)]
     pub truth: Deployments,
     /// The boot in which the record was written.
@@ -96,11 +102,23 @@ impl Record {
             request: None,
             problem: None,
             confirmed: None,
+            reports_as: None,
             truth: Deployments::default(),
             boot: String::new(),
             last_check: None,
             next_report: first_sequence(),
         }
+    }
+
+    /// The record under the identity that the device reports with. With another one the server has no result
+    /// for what runs: it is checked again.
+    #[must_use]
+    pub fn reporting_as(mut self, identity: String) -> Self {
+        if self.reports_as.as_ref().is_some_and(|known| *known != identity) {
+            self.confirmed = None;
+        }
+        self.reports_as = Some(identity);
+        self
     }
 
     /// The digest that runs.
@@ -175,15 +193,18 @@ pub enum State {
         /// Whether the boot loader was set.
         armed: bool,
     },
-    /// The new image runs on trial: its checks decide.
+    /// What runs is checked: after an update on trial, or because it was found running.
     CheckingHealth {
         /// What.
         update: Update,
         /// The digest that ran before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<Digest>,
+        /// Whether it was found running, and is no trial.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_found: bool,
     },
-    /// The new image passed its checks.
+    /// The image that runs passed its checks.
     Confirmed {
         /// What.
         update: Update,
@@ -273,8 +294,15 @@ pub struct Failed {
     pub digest: Digest,
     /// Why.
     pub reason: FailureReason,
-    /// When.
+    /// When, the last time.
     pub at: Timestamp,
+    /// How often.
+    #[serde(default = "once")]
+    pub failures: u32,
+}
+
+const fn once() -> u32 {
+    1
 }
 
 /// Why a digest failed.
@@ -401,7 +429,7 @@ pub enum Event {
     },
     /// [`Action::Arm`] is done.
     Armed,
-    /// [`Action::CheckHealth`] is decided.
+    /// [`Action::CheckHealth`] or [`Action::CheckFound`] is decided.
     Health(HealthResult),
     /// [`Action::Bless`] is done.
     Blessed,
@@ -444,8 +472,10 @@ pub enum Action {
     Arm(Digest),
     /// Reboot.
     Reboot,
-    /// Run the checks of the booted image.
+    /// Run the checks of the booted image, which were stored with its download.
     CheckHealth(Update),
+    /// Get the checks of an image that was found running, and run them.
+    CheckFound(Update),
     /// Make the booted image the default.
     Bless,
     /// Make the other image the default.

@@ -1,7 +1,8 @@
 //! The first step after a start: the updater's findings and the record are brought together.
 
 use super::context::Context;
-use super::step::{Outcome, roll_back};
+use super::health::roll_back;
+use super::step::Outcome;
 use super::{Action, FailureReason, HeldBack, Record, State, Update};
 use crate::report::ReportBody;
 use crate::updater::{Deployment, Deployments};
@@ -22,7 +23,12 @@ pub(super) fn started(record: &Record, truth: Deployments, boot: String, context
     };
     let is_booted = |update: &Update| update.is(&booted.digest);
     match record.state.clone() {
-        State::Rebooting { update, from, .. } | State::CheckingHealth { update, from }
+        State::CheckingHealth { update, is_found: true, .. } if is_booted(&update) => {
+            same.check_found(update)
+        }
+        // Another image was booted before the checks were decided. It was no trial: nothing fell back.
+        State::CheckingHealth { is_found: true, .. } => at_rest(same, State::Idle, &booted, context),
+        State::Rebooting { update, from, .. } | State::CheckingHealth { update, from, .. }
             if is_booted(&update) =>
         {
             same.check_health(update, from)
@@ -60,9 +66,7 @@ fn at_rest(same: Outcome, state: State, booted: &Deployment, context: &Context<'
     let is_trial = booted.tries_left.is_some();
     if let Some(update) = update.as_ref().filter(|update| update.is(&booted.digest)) {
         return match state {
-            State::HeldBack { why: HeldBack::Failed, .. } => {
-                same.hold_back(Some(update.clone()), HeldBack::Failed, context)
-            }
+            State::HeldBack { why: HeldBack::Failed, .. } => same.go(state).resume_due(context),
             State::Confirmed { .. } if !is_trial => same.go(state).resume_due(context),
             // Someone rebooted a staged image, or the record of the reboot is older than the boot.
             _ => same.check_health(update.clone(), None),

@@ -5,12 +5,12 @@ use std::time::Duration;
 use edgewright_process::Backoff;
 
 use super::context::{ApplyAt, Context};
+use super::health::{decided, found_running, roll_back};
 use super::started::started;
 use super::{
-    Action, Command, Confirmed, Event, Failed, FailureReason, HeldBack, Hold, MAX_FAILED, MAX_ROLL_BACKS,
-    Problem, ProblemKind, Record, Reports, Request, State, Update,
+    Action, Command, Event, FailureReason, HeldBack, Hold, Problem, ProblemKind, Record, Reports, Request,
+    State, Update,
 };
-use crate::health::HealthResult;
 use crate::report::ReportBody;
 
 /// The first pause after a failure; it doubles up to the interval between checks. After a boot, the network
@@ -59,17 +59,6 @@ impl Outcome {
         self
     }
 
-    /// Remembers a digest that failed, once.
-    pub(super) fn remember(mut self, update: &Update, reason: FailureReason, context: &Context<'_>) -> Self {
-        let failed = &mut self.record.failed;
-        failed.retain(|known| known.digest != update.digest);
-        failed.push(Failed { digest: update.digest.clone(), reason, at: context.now });
-        if failed.len() > MAX_FAILED {
-            failed.remove(0);
-        }
-        self
-    }
-
     /// The resting state of a device that has nothing to do, until the next regular check.
     pub(super) fn rest(mut self, context: &Context<'_>) -> Self {
         self.record.request = None;
@@ -90,11 +79,6 @@ impl Outcome {
         self.go(State::HeldBack { update, why })
     }
 
-    /// Checks the health of the booted image.
-    pub(super) fn check_health(self, update: Update, from: Option<edgewright_model::Digest>) -> Self {
-        self.go(State::CheckingHealth { update: update.clone(), from }).act(Action::CheckHealth(update))
-    }
-
     /// Notes a problem and returns when to try again.
     fn trouble(&mut self, problem: Problem, context: &Context<'_>) -> jiff::Timestamp {
         let before = self.record.problem.take();
@@ -107,7 +91,7 @@ impl Outcome {
     }
 
     /// Notes that what runs now is the problem's end.
-    fn well(mut self) -> Self {
+    pub(super) fn well(mut self) -> Self {
         self.record.problem = None;
         self
     }
@@ -160,7 +144,7 @@ pub fn step(record: &Record, event: Event, context: &Context<'_>) -> Result<Outc
             }
             _ => same,
         },
-        Event::Health(result) => health(record, result, context),
+        Event::Health(result) => decided(record, result, context),
         Event::Blessed => match &record.state {
             State::Confirmed { update, blessed: false } => {
                 let report = ReportBody::Confirmed { digest: update.digest.clone() };
@@ -229,7 +213,7 @@ fn found(record: &Record, update: Update, context: &Context<'_>) -> Outcome {
     same.record.last_check = Some(context.now);
     same.record.next_check = context.next_check();
     if record.booted().is_some_and(|booted| update.is(booted)) {
-        return same.well().rest(context);
+        return found_running(same, update, context);
     }
     let retry = record.request.is_some_and(|request| request.retry);
     if record.failure(&update).is_some() && !retry {
@@ -271,7 +255,9 @@ fn failed(record: &Record, problem: Problem, context: &Context<'_>) -> Outcome {
             // The policy still decides about what is staged: a window does not need the registry.
             same.decide(update.clone(), context)
         }
-        State::Checking { staged: None } | State::Downloading { .. } => {
+        State::Checking { staged: None }
+        | State::Downloading { .. }
+        | State::CheckingHealth { is_found: true, .. } => {
             // The request stays: it is fulfilled when the registry is back.
             let request = same.record.request;
             let mut next = same.rest(context);
@@ -300,43 +286,6 @@ fn failed(record: &Record, problem: Problem, context: &Context<'_>) -> Outcome {
         }
         _ => same,
     }
-}
-
-fn health(record: &Record, result: HealthResult, context: &Context<'_>) -> Outcome {
-    let State::CheckingHealth { update, .. } = &record.state else { return Outcome::of(record) };
-    let update = update.clone();
-    let mut same = Outcome::of(record).well();
-    let failure = result.failure();
-    let report = ReportBody::Health { digest: update.digest.clone(), result };
-    same = same.report(report);
-    let Some(message) = failure else {
-        same.record.confirmed = Some(Confirmed { update: update.clone(), at: context.now });
-        same.record.failed.retain(|failed| failed.digest != update.digest);
-        return same.go(State::Confirmed { update, blessed: false }).act(Action::Bless);
-    };
-    roll_back(same, &update, FailureReason::Unhealthy { message }, 0, context)
-}
-
-/// Leaves an image.
-pub(super) fn roll_back(
-    outcome: Outcome,
-    update: &Update,
-    reason: FailureReason,
-    attempts: u32,
-    context: &Context<'_>,
-) -> Outcome {
-    // What an operator leaves counts as failed once it is left: there may be nothing to return to.
-    let outcome = if reason == FailureReason::RolledBack {
-        outcome
-    } else {
-        outcome.remember(update, reason.clone(), context)
-    };
-    if attempts >= MAX_ROLL_BACKS {
-        return outcome.hold_back(Some(update.clone()), HeldBack::Failed, context);
-    }
-    let boot = outcome.record.boot.clone();
-    let state = State::RollingBack { update: update.clone(), reason, boot, attempts: attempts + 1 };
-    outcome.go(state).act(Action::RollBack)
 }
 
 fn commanded(record: &Record, command: Command, context: &Context<'_>) -> Result<Outcome, Rejected> {
@@ -402,7 +351,10 @@ fn permitted(record: &Record, command: &Command) -> Result<&'static str, Rejecte
     };
     let busy = match &record.state {
         State::Rebooting { .. } => Some("rebooting"),
-        State::CheckingHealth { .. } | State::Confirmed { blessed: false, .. } => Some("checking its health"),
+        // An image that was found running is no trial: a command comes first, and its checks begin again later.
+        State::CheckingHealth { is_found: false, .. } | State::Confirmed { blessed: false, .. } => {
+            Some("checking its health")
+        }
         State::RollingBack { .. } => Some("rolling back"),
         _ if record.hold.is_some() && matches!(command, Command::Update { .. }) => {
             Some("on hold: run `edgewright-agent resume`")

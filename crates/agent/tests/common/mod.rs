@@ -18,7 +18,7 @@ use edgewright_api::{DeviceReport, DeviceReports};
 use edgewright_model::Digest;
 use edgewright_oci::image::{self, Artifact, EMPTY_CONFIG, LayerRef};
 use edgewright_oci::media::{self, Descriptor};
-use edgewright_process::Tasks;
+use edgewright_process::{Command, Tasks};
 use edgewright_testkit::bootc::{BootcDevice, Disk};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +38,8 @@ pub(crate) struct Content {
     pub(crate) reports: Vec<DeviceReport>,
     /// Whether the server takes reports.
     pub(crate) is_online: bool,
+    /// Whether the server can list what refers to an image.
+    pub(crate) has_referrers: bool,
     /// Credentials that are asked for, as the value of `Authorization`.
     pub(crate) authorization: Option<String>,
     /// Every request: path, user agent.
@@ -89,6 +91,9 @@ async fn registry(State(content): State<Shared>, uri: Uri, headers: HeaderMap) -
     let Some((kind, name)) = uri.path().strip_prefix("/v2/a/b/").and_then(|rest| rest.split_once('/')) else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    if kind == "referrers" && !content.has_referrers {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let found = match kind {
         "manifests" => content.manifests.get(name).cloned(),
         "blobs" => content.blobs.get(name).map(|blob| ("application/octet-stream".to_owned(), blob.clone())),
@@ -141,6 +146,7 @@ impl Server {
     fn serve(listener: impl Listener<Addr: std::fmt::Debug>, host: String) -> Self {
         let content = Shared::default();
         content.lock().unwrap().is_online = true;
+        content.lock().unwrap().has_referrers = true;
         let app = Router::new()
             .route("/api/v1/devices/{device}/reports", post(reports))
             .route("/v2/{*rest}", get(registry))
@@ -206,6 +212,10 @@ impl Server {
         self.content.lock().unwrap().is_online = is_online;
     }
 
+    pub(crate) fn set_referrers(&self, has_referrers: bool) {
+        self.content.lock().unwrap().has_referrers = has_referrers;
+    }
+
     pub(crate) fn kinds(&self) -> Vec<String> {
         self.content.lock().unwrap().reports.iter().map(|report| report.kind.clone()).collect()
     }
@@ -256,6 +266,22 @@ impl Device {
 
     pub(crate) fn reboots(&self) -> usize {
         self.disk().reboots
+    }
+
+    /// A person deploys an image and reboots, past the agent.
+    pub(crate) async fn update_by_hand(&self, digest: &Digest) {
+        let target = format!("registry.example/a@{digest}");
+        let bootc: [&[&str]; 2] =
+            [&["switch", "--download-only", "--quiet", &target], &["upgrade", "--from-downloaded"]];
+        for arguments in bootc {
+            Command::new(self.bootc.bootc()).args(arguments).run().await.unwrap();
+        }
+        Command::new(self.bootc.reboot()).run().await.unwrap();
+    }
+
+    /// Waits until the state was seen to be written so many times, or the update is done.
+    pub(crate) async fn wait_for_writes(&self, writes: u64) {
+        wait_for_writes(self, (None, self.reboots()), writes).await;
     }
 
     /// The stored state; null if there is none.
@@ -322,5 +348,27 @@ pub(crate) async fn until(what: &str, log: &Path, mut holds: impl AsyncFnMut() -
         let log = || std::fs::read_to_string(log).unwrap_or_default();
         assert!(tokio::time::Instant::now() < deadline, "never: {what}\n{}", log());
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What differs from one write of the state to the next.
+pub(crate) type Written = Option<(u64, i64)>;
+
+pub(crate) fn written(device: &Device) -> Written {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = std::fs::metadata(device.path("state/state.json")).ok()?;
+    Some((file.ino(), file.mtime_nsec()))
+}
+
+/// Waits until the state was seen to be written so many times, the device goes down, or the update is done.
+pub(crate) async fn wait_for_writes(device: &Device, (mut last, reboots): (Written, usize), mut writes: u64) {
+    let deadline = tokio::time::Instant::now() + WAIT_LIMIT;
+    while writes > 0 && device.reboots() == reboots && !device.is_confirmed() {
+        assert!(tokio::time::Instant::now() < deadline, "{writes} writes are left\n{}", device.read("log"));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let now = written(device);
+        if now != last {
+            (last, writes) = (now, writes - 1);
+        }
     }
 }

@@ -129,6 +129,8 @@ async fn fifty_agents_take_a_release_and_are_kept_from_a_bad_one() {
     let mut fleet = Fleet::enrol(folder, &server).await;
     let ids: BTreeSet<&DeviceId> = fleet.devices.iter().map(|device| &device.id).collect();
     assert_eq!(ids.len(), DEVICES, "each has its own identity");
+    // Some were installed with it: they have nothing to update to, and confirm what they run.
+    join_all(fleet.devices.iter_mut().step_by(5).map(Simulated::install)).await;
     fleet.check().await;
     for device in &fleet.devices {
         assert!(device.has_confirmed(&first), "{}: {:?}", device.id, device.answers);
@@ -140,8 +142,17 @@ async fn fifty_agents_take_a_release_and_are_kept_from_a_bad_one() {
     })
     .await;
 
-    // A good one reaches all of them, stage by stage.
+    // A good one reaches all of them, stage by stage. Two canaries run it before their agents know: a person
+    // updated one, and installed the other. Without their own confirmation, no stage follows.
     let second = release(folder, &server, &repository, "second\n").await;
+    let stages = fleet.stages().await;
+    let mut canaries = fleet.devices.iter_mut().filter(|device| stages[&device.id] == "canary");
+    let (updated, installed) = (canaries.next().unwrap(), canaries.next().unwrap());
+    updated.update_by_hand().await;
+    installed.install().await;
+    for device in [updated, installed] {
+        assert!(device.answer() == &second && !device.has_confirmed(&second));
+    }
     fleet.pass_the_canaries(&second).await;
     fleet.complete(&second).await;
     for device in &fleet.devices {
@@ -157,6 +168,16 @@ async fn fifty_agents_take_a_release_and_are_kept_from_a_bad_one() {
         device.is_stuck = true;
     }
     fleet.pass_the_canaries(&third).await;
+    // One was installed with it, and has no other image: its failure is reported, and the server takes it back.
+    let installed = fleet.devices.iter_mut().find(|device| stages[&device.id] == "half").unwrap();
+    installed.install().await;
+    installed.check().await;
+    let id = installed.id.clone();
+    until("its failure", async || {
+        let reasons = fleet.explained("reason").await;
+        (reasons[&id] == "the device could not run this release").then_some(())
+    })
+    .await;
     let mut most = CANARIES;
     for time in ["first", "second"] {
         let shown = fleet.check_until("the gate", |shown| shown["state"] == "stopped").await;

@@ -237,3 +237,81 @@ async fn an_enrolment_that_fails_names_its_cause() {
     let status: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
     assert_eq!(status["state"]["state"], "staged", "{status:#}");
 }
+
+/// The command of the unit in the how-to, as systemd reads it, for a registry and credentials elsewhere.
+fn beacon(registry: &str, auth: &Path) -> String {
+    let page = include_str!("../../../../docs/how-to/enrol-devices.md");
+    let (_, unit) = page.split_once("```ini\n").unwrap();
+    let (unit, _) = unit.split_once("```").unwrap();
+    // A line that ends with a backslash continues on the next one.
+    let unit = unit.replace("\\\n", " ");
+    let setting =
+        |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
+    assert_eq!(setting("Environment"), "REGISTRY=edgewright.example:5443");
+    let script = setting("ExecStart").strip_prefix("/bin/sh -c '").unwrap().strip_suffix('\'').unwrap();
+    // systemd would replace `${NAME}` and `%` itself, and end the word at another quote.
+    assert!(!script.contains("${") && !script.contains('%') && !script.contains('\''), "{script}");
+    let moved = script.replace("/etc/ostree/auth.json", auth.to_str().unwrap());
+    assert_ne!(moved, script);
+    format!("REGISTRY={registry}; {moved}")
+}
+
+#[tokio::test]
+async fn a_device_without_the_agent_reports_with_the_unit_of_the_manual() {
+    if !edgewright_testkit::has(&["skopeo", "jq"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (server, _repository, url) = server(folder).await;
+    let machine = Machine::new(folder, "machine");
+    machine.enrol(&url, &token(folder, &["press-0"]).await, &[]).await.ends(0);
+    let (id, address) = (machine.id(), server.address.clone());
+    let insecure = format!("[[registry]]\nlocation = {address:?}\ninsecure = true\n");
+    let containers = machine.path(".config/containers");
+    std::fs::create_dir_all(&containers).unwrap();
+    std::fs::write(containers.join("registries.conf"), insecure).unwrap();
+    let path = format!("{}:{}", machine.folder.display(), "/usr/local/bin:/usr/bin:/bin");
+    let run = async |script: &str| {
+        let shell = Command::new("/bin/sh").arg("-c").arg(script).env("PATH", &path);
+        let shell = shell.env("HOME", &machine.folder).env("XDG_CONFIG_HOME", machine.path(".config"));
+        shell.deadline(PATIENCE).run_status().await.unwrap()
+    };
+    let report = beacon(&address, &machine.path("etc/auth.json"));
+    let rejected = async |cause: &str| {
+        let ended = run(&report).await;
+        let errors = ended.output.stderr_tail.join("\n");
+        assert!(ended.code() != Some(0) && errors.contains(cause), "{cause}: {errors}");
+    };
+    // A device that has not asked for its image yet has none that it could look up.
+    rejected("manifest unknown").await;
+    let digest = released(&server, "hmi/a").await;
+    until("the offer", async || {
+        let shown = json(folder, &["device", "show", &id]).await;
+        (shown["offer"] == digest.to_string()).then_some(())
+    })
+    .await;
+    let poll = report.split_once("skopeo").unwrap().1.replace("/healthy@$digest", ":current");
+    let polled = run(&format!("REGISTRY={address}; skopeo{poll}")).await;
+    assert_eq!(polled.code(), Some(0), "{:?}", polled.output.stderr_tail);
+    machine.bootc.set_booted(&digest.to_string());
+    let fact = async |step: &str| {
+        until(step, async || {
+            let shown = json(folder, &["device", "show", &id]).await;
+            let mut facts = shown["evidence"].as_array()?.iter();
+            facts.any(|fact| fact["step"] == step && fact["digest"] == digest.to_string()).then_some(shown)
+        })
+        .await
+    };
+    let ended = run(&report).await;
+    assert_eq!(ended.code(), Some(0), "{:?}", ended.output.stderr_tail);
+    let shown = fact("healthy").await;
+    assert_eq!(shown["confirmed"], digest.to_string(), "{shown:#}");
+    let ended = run(&report.replace("/healthy@", "/failed@")).await;
+    assert_eq!(ended.code(), Some(0), "{:?}", ended.output.stderr_tail);
+    fact("failed").await;
+
+    // Without its credentials, it reports nothing.
+    std::fs::write(machine.path("etc/auth.json"), "{}").unwrap();
+    rejected("unauthorized").await;
+}

@@ -35,6 +35,8 @@ pub(crate) struct Simulated {
     /// Whether the next boot is that of the other image.
     is_switched: bool,
     boots: u32,
+    /// How often it was installed: each time its reports begin another stream.
+    installations: u32,
     /// What it was answered with, without repetitions in a row: indexes.
     pub(crate) answers: Vec<Digest>,
     /// What does not work on this device: indexes.
@@ -70,6 +72,7 @@ impl Simulated {
             },
             is_switched: false,
             boots: 1,
+            installations: 1,
             answers: Vec::new(),
             broken: BTreeSet::new(),
             is_stuck: false,
@@ -84,6 +87,34 @@ impl Simulated {
     pub(crate) async fn check(&mut self) {
         self.work(Event::Command(Command::Check)).await;
         assert!(self.record.state.is_at_rest(), "{}: {:?}", self.id, self.record.state);
+    }
+
+    /// Someone installs it with what it is offered: nothing else is on its disk.
+    pub(crate) async fn install(&mut self) {
+        let update = self.resolve().await;
+        self.disk = Deployments { booted: Some(deployment(update.digest.clone())), ..Deployments::default() };
+        self.record = Record::new(Clock::system().now());
+        self.installations += 1;
+        self.boots += 1;
+        self.work(self.started()).await;
+    }
+
+    /// Someone updates it to what it is offered, and reboots it, while its agent does not run.
+    pub(crate) async fn update_by_hand(&mut self) {
+        let update = self.resolve().await;
+        self.download(&update).await;
+        self.disk.fallback = self.disk.booted.replace(self.disk.staged.take().unwrap());
+        self.boots += 1;
+        self.work(self.started()).await;
+    }
+
+    async fn resolve(&mut self) -> Update {
+        let update = self.registry.resolve().await.unwrap().0;
+        let index = update.index.clone().expect("an offer is an index");
+        if self.answers.last() != Some(&index) {
+            self.answers.push(index);
+        }
+        update
     }
 
     /// The index that it was answered with last.
@@ -108,8 +139,8 @@ impl Simulated {
             let mut reports = Vec::new();
             for body in outcome.reports {
                 let sequence = self.record.next_report;
-                let place =
-                    Place { stream: self.id.as_str(), sequence, at: context.now, free_bytes: Some(1 << 30) };
+                let stream = format!("{}-{}", self.id, self.installations);
+                let place = Place { stream: &stream, sequence, at: context.now, free_bytes: Some(1 << 30) };
                 reports.push(body.into_report(&self.record, place));
                 self.record.next_report += 1;
             }
@@ -125,14 +156,7 @@ impl Simulated {
 
     async fn perform(&mut self, action: Action) -> Option<Event> {
         Some(match action {
-            Action::Check => {
-                let update = self.registry.resolve().await.unwrap().0;
-                let index = update.index.clone().expect("an offer is an index");
-                if self.answers.last() != Some(&index) {
-                    self.answers.push(index);
-                }
-                Event::Found(update)
-            }
+            Action::Check => Event::Found(self.resolve().await),
             Action::Download(update) => Event::Downloaded { bytes: self.download(&update).await },
             Action::Arm(digest) => {
                 assert_eq!(self.disk.staged.as_ref().map(|staged| &staged.digest), Some(&digest));
@@ -148,6 +172,11 @@ impl Simulated {
                 self.started()
             }
             Action::CheckHealth(update) => Event::Health(self.health(&update)),
+            Action::CheckFound(update) => {
+                // The server has none for these images, and responds so.
+                assert_eq!(self.registry.check_set(&update.digest).await.unwrap(), None);
+                Event::Health(self.health(&update))
+            }
             Action::Bless => Event::Blessed,
             Action::RollBack if self.is_stuck => Event::Failed(Problem {
                 kind: ProblemKind::NoFallback,

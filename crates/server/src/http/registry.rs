@@ -155,8 +155,8 @@ async fn is_granted(caller: &Caller, action: Action<'_>, contents: &dyn Contents
     }
 }
 
-/// A manifest or tag that the operator or a user pushes or deletes. Pushes by jobs and control are recorded
-/// with their runs.
+/// A manifest or tag that the operator or a user pushes or deletes, or a blob that one deletes. Pushes by
+/// jobs and control are recorded with their runs. A pushed blob has no name before a manifest names it.
 pub(super) struct Change {
     context: OperationContext,
     operation: Operation,
@@ -169,10 +169,13 @@ impl Change {
     pub(super) fn of(request: &Request) -> Option<Self> {
         let context = request.extensions().get::<OperationContext>()?.clone();
         let rest = request.uri().path().strip_prefix("/v2/")?;
-        let (repository, reference) = rest.rsplit_once("/manifests/")?;
-        let operation = match *request.method() {
-            Method::PUT => Operation::PushManifest,
-            Method::DELETE => Operation::DeleteManifest,
+        // Names may have a part `manifests` or `blobs`.
+        let named = |part: &str| rest.rsplit_once(part).filter(|(_, reference)| !reference.contains('/'));
+        let manifest = named("/manifests/");
+        let ((repository, reference), operation) = match (request.method(), manifest) {
+            (&Method::PUT, Some(manifest)) => (manifest, Operation::PushManifest),
+            (&Method::DELETE, Some(manifest)) => (manifest, Operation::DeleteManifest),
+            (&Method::DELETE, None) => (named("/blobs/")?, Operation::DeleteBlob),
             _ => return None,
         };
         let is_operator = matches!(context.actor(), Principal::Operator { .. } | Principal::User { .. });
