@@ -10,6 +10,7 @@
 //! Each scenario has sites of its own, so that one that fails does not hide the others. Several run at once,
 //! in the order of their table; those that disturb the whole cluster run beside no other.
 
+mod api;
 mod argo;
 mod base;
 mod listener;
@@ -39,7 +40,7 @@ use world::World;
 /// image are there. More is a warning.
 const BUDGET: Duration = Duration::from_mins(4);
 /// How many scenarios run at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 /// How a scenario ended.
 type Ended = (&'static str, Duration, anyhow::Result<()>);

@@ -211,20 +211,19 @@ pub(super) fn export(stage: &Stage<'_>) -> anyhow::Result<()> {
     ensure_contains("the export", &without, "no token")?;
     site.apply("export.yaml", &command(&["--token"])?)?;
     let selector = "edgewright.dev/server=export";
-    let names = site.kubectl(&["get", "taskruns", "--selector", selector, "--output", "name"])?;
-    let name = names.trim().rsplit('/').next().unwrap_or_default().to_owned();
+    let names = stage.world.api.names(&site.namespace, "taskruns", selector)?;
+    let name = names.into_iter().next().context("the export has a TaskRun")?;
     let mut made = Value::Null;
     until("the exported TaskRun has ended", RUN_LIMIT, || {
-        made = serde_json::from_str(&site.kubectl(&["get", "taskrun", &name, "--output", "json"])?)?;
+        made = site.object(("taskruns", &name))?;
         Ok(made["status"]["completionTime"].is_string())
     })?;
     let logs = || site.kubectl(&["logs", "--tail=20", &format!("{name}-pod")]).unwrap_or_default();
     ensure!(result(&made, "digest") == digest, "the same digest {digest}: {:#}\n{}", made["status"], logs());
-    let pods = site.kubectl(&["get", "pods", "--selector", selector, "--output", "name"])?;
-    let pod =
-        pods.lines().find(|pod| pod.ends_with("-container-1")).context("the lane has a Pod")?.to_owned();
+    let pods = stage.world.api.names(&site.namespace, "pods", selector)?;
+    let pod = pods.into_iter().find(|pod| pod.ends_with("-container-1")).context("the lane has a Pod")?;
     until("the exported Pod has ended well", LIMIT, || {
-        let phase = site.kubectl(&["get", &pod, "--output", "jsonpath={.status.phase}"])?;
+        let phase = site.object(("pods", &pod))?["status"]["phase"].clone();
         ensure!(phase != "Failed", "{}", site.kubectl(&["logs", &pod, "--tail=40"])?);
         Ok(phase == "Succeeded")
     })?;
@@ -261,7 +260,7 @@ pub(super) fn platform_build(stage: &Stage<'_>) -> anyhow::Result<()> {
     ensure_contains("the failure", &failure, "the Pipeline `platform-build` did not build the image")?;
     ensure_contains("the failure", &failure, "\"image\"")?;
     until("no PipelineRun is left", Duration::from_mins(3), || {
-        Ok(site.kubectl(&["get", "pipelineruns", "--output", "name"])?.trim().is_empty())
+        Ok(site.all_names("pipelineruns")?.is_empty())
     })?;
     site.end()
 }
