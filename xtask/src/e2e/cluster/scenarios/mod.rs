@@ -21,6 +21,7 @@ use anyhow::bail;
 
 use super::options::Options;
 use super::stage::Stage;
+use pipelines::platform;
 
 /// What must be there for a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +78,12 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("killed", "the server is killed during a build, and during a test", killed::killed),
     Scenario::new("stopped", "the server is stopped and started again, as for an upgrade", killed::stopped),
     Scenario::new("product", "Pipelines of another project that check, run and promote", pipelines::product),
-    Scenario::new("platform-build", "a Pipeline of the platform builds a step", pipelines::platform_build),
+    Scenario::new("platform-build", "a Pipeline of the platform builds a step", platform::platform_build),
+    Scenario::new(
+        "platform-killed",
+        "the server is killed while a Pipeline of the platform builds",
+        platform::platform_killed,
+    ),
     Scenario::new("export", "the objects of a variant, created by hand", pipelines::export),
     Scenario {
         needs: Needs::Request,

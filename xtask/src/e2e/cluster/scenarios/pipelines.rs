@@ -1,13 +1,13 @@
 //! Edgewright in Pipelines of other projects, and their Pipelines in runs of Edgewright.
 
+pub(super) mod channels;
+pub(super) mod platform;
 pub(super) mod team;
-
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use self::team::{LIMIT, Team, result, with_image};
+use self::team::{LIMIT, Team, result};
 use super::ended::{BEGUN, slow_step};
 use super::release::RUN_LIMIT;
 use super::view::{ensure_contains, node};
@@ -25,8 +25,17 @@ const HOW_TO: &str = "docs/how-to/use-in-tekton-pipelines.md";
 /// A Pipeline of another project that checks, runs and promotes; one whose run fails; one that is cancelled.
 pub(super) fn product(stage: &Stage<'_>) -> anyhow::Result<()> {
     let mut site = stage.site(|_| {})?;
+    channels::define(&site)?;
     let commit = site.commit("version 1")?;
     promoted(&Team::new(stage, &site)?, &commit)?;
+    stage.progress("a channel is held");
+    let before = channels::held(&site, &Team::of(stage, &site))?;
+    site.write("images/app/files/etc/plant/version", "version=1\nshift=early\n")?;
+    let commit = site.commit("another shift")?;
+    let run = site.passed(&commit, RUN_LIMIT)?;
+    let newer = run["release"].as_u64().context("a release")?;
+    stage.progress("the channel is resumed");
+    channels::resumed(&site, &Team::of(stage, &site), (before, newer))?;
 
     stage.progress("a commit whose check fails");
     site.write("images/app/files/etc/plant/version", "version=2\n")?;
@@ -228,39 +237,5 @@ pub(super) fn export(stage: &Stage<'_>) -> anyhow::Result<()> {
         Ok(phase == "Succeeded")
     })?;
     site.kubectl(&["delete", "taskruns,pods,secrets", "--selector", selector])?;
-    site.end()
-}
-
-/// A Pipeline of the platform builds a step: order in, digest out.
-pub(super) fn platform_build(stage: &Stage<'_>) -> anyhow::Result<()> {
-    let mut site = stage.site(|settings| {
-        settings.text("cluster", "build_pipeline", "platform-build");
-        settings.text("cluster", "build_revision", "7");
-    })?;
-    let pipeline =
-        std::fs::read_to_string(workspace::root().join("deploy/tekton/examples/platform-build.yaml"))?;
-    let path = site.folder.join("platform-build.yaml");
-    std::fs::write(&path, with_image(&pipeline, &stage.world.image))?;
-    site.kubectl(&["apply", "--server-side", "--filename", &path.display().to_string()])?;
-    let role = role_of_how_to("pipelineruns")?;
-    site.apply("role.yaml", &role.replace("edgewright-jobs", &site.namespace))?;
-    let commit = site.commit("version 1")?;
-    let run = site.passed(&commit, RUN_LIMIT)?;
-    ensure!(run["release"].is_u64(), "a run that passed has a release: {run}");
-    let log = site.log(&run, "app")?;
-    ensure_contains("the log of the job", &log, "[PipelineRun ew-")?;
-    let image = site.server()?.get("/api/v1/images/app")?;
-    ensure_contains("the image", &image.to_string(), "platform-build@7")?;
-
-    stage.progress("a Pipeline whose task fails");
-    site.write("images/app/service/Containerfile", "ARG BASE\nFROM ${BASE}\nRUN false\n")?;
-    let commit = site.commit("a step that fails")?;
-    let run = site.ended(&commit, RUN_LIMIT)?;
-    let failure = node(&run, "app")?["failure"].to_string();
-    ensure_contains("the failure", &failure, "the Pipeline `platform-build` did not build the image")?;
-    ensure_contains("the failure", &failure, "\"image\"")?;
-    until("no PipelineRun is left", Duration::from_mins(3), || {
-        Ok(site.all_names("pipelineruns")?.is_empty())
-    })?;
     site.end()
 }
