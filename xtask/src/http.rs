@@ -20,6 +20,17 @@ pub(crate) struct Peer<'a> {
 impl Peer<'_> {
     /// Sends a request without a body; its response can be read for this long.
     pub(crate) fn send(self, method: &str, path: &str, within: Duration) -> anyhow::Result<TcpStream> {
+        self.send_with(method, path, ("", ""), within)
+    }
+
+    /// The same with more header lines, and a body.
+    fn send_with(
+        self,
+        method: &str,
+        path: &str,
+        (headers, body): (&str, &str),
+        within: Duration,
+    ) -> anyhow::Result<TcpStream> {
         let mut connection = TcpStream::connect(self.address)?;
         connection.set_read_timeout(Some(within))?;
         let token = std::fs::read_to_string(self.token).unwrap_or_default();
@@ -28,24 +39,41 @@ impl Peer<'_> {
             token => format!("Authorization: Bearer {token}\r\n"),
         };
         // In one piece: a server may respond to the first part, and close.
-        let request = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}\r\n", self.address);
+        let head =
+            format!("{method} {path} HTTP/1.0\r\nHost: {}\r\n{authorization}{headers}\r\n", self.address);
+        let request = head + body;
         connection.write_all(request.as_bytes())?;
         Ok(connection)
     }
 
     /// The body of a response; an error with it if the request was not done.
     pub(crate) fn ask(self, method: &str, path: &str, within: Duration) -> anyhow::Result<String> {
-        let mut connection = self.send(method, path, within)?;
-        let mut response = Vec::new();
-        connection.read_to_end(&mut response).with_context(|| format!("no response to {method} {path}"))?;
-        let response = String::from_utf8_lossy(&response);
-        let (head, body) = response.split_once("\r\n\r\n").context("the response has no head")?;
-        let status = head.split_whitespace().nth(1).unwrap_or_default();
-        if !status.starts_with('2') {
-            bail!("{method} {path}: {status}: {body}");
-        }
-        Ok(body.to_owned())
+        response_to(self.send(method, path, within)?, method, path)
     }
+
+    /// The same for a request with more header lines, each with its end, and a JSON body.
+    pub(crate) fn post_json(
+        self,
+        path: &str,
+        (headers, body): (&str, &str),
+        within: Duration,
+    ) -> anyhow::Result<String> {
+        let length = body.len();
+        let headers = format!("{headers}Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        response_to(self.send_with("POST", path, (&headers, body), within)?, "POST", path)
+    }
+}
+
+fn response_to(mut connection: TcpStream, method: &str, path: &str) -> anyhow::Result<String> {
+    let mut response = Vec::new();
+    connection.read_to_end(&mut response).with_context(|| format!("no response to {method} {path}"))?;
+    let response = String::from_utf8_lossy(&response);
+    let (head, body) = response.split_once("\r\n\r\n").context("the response has no head")?;
+    let status = head.split_whitespace().nth(1).unwrap_or_default();
+    if !status.starts_with('2') {
+        bail!("{method} {path}: {status}: {body}");
+    }
+    Ok(body.to_owned())
 }
 
 #[cfg(test)]
@@ -89,5 +117,11 @@ mod tests {
         });
         assert_eq!(error.unwrap_err().to_string(), "GET /x: 404: no such run");
         assert!(!request.contains("Authorization"));
+        let (request, body) = answered("HTTP/1.0 201 Created\r\n\r\nmade", |address| {
+            Peer { address, token: &none }.post_json("/x", ("A: b\r\n", "{}"), within)
+        });
+        assert_eq!(body.unwrap(), "made");
+        assert!(request.contains("\r\nA: b\r\n") && request.contains("Content-Length: 2\r\n"), "{request}");
+        assert!(request.ends_with("\r\n\r\n{}"), "{request}");
     }
 }

@@ -172,6 +172,8 @@ impl Building<'_> {
             let secret =
                 inner.patiently("read the order", self.events, || Box::pin(inner.cluster.secret(&name)));
             if let Some(secret) = secret.await? {
+                let kind = self.build.by.run_kind();
+                tracing::info!(job.id = %self.request.job, kind, name, "found a build of an earlier process");
                 let token = secret
                     .data
                     .as_ref()

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::server::{Server, Signal};
 use super::settings::Settings;
 use super::stage::Stage;
-use super::world::{copy, free_port, source_folder, until};
+use super::world::{World, copy, free_port, source_folder, until};
 use crate::cluster::HOST_NAME;
 use crate::command::Run;
 use crate::demo::server::text;
@@ -78,7 +78,7 @@ impl<'s> Site<'s> {
         // Two processors are a whole node here.
         settings.text("cluster", "job_cpu", "100m").text("cluster", "job_memory", "256Mi");
         settings.text("cluster", "test_cpu", "50m").text("cluster", "test_memory", "64Mi");
-        settings.of_source("url", &source).of_source("name", "plant").of_source("poll", "1s");
+        settings.of_source("url", &source).of_source("name", "plant").of_source("poll", "1m");
     }
 
     /// The objects of the how-to, and nothing else.
@@ -99,9 +99,8 @@ impl<'s> Site<'s> {
 
     /// Made some time after its namespace: before that, no Pod can be created there.
     fn wait_for_account(&self, namespace: &str) -> anyhow::Result<()> {
-        let account = ["serviceaccount", "default", "--namespace", namespace];
         until("the namespace has its default service account", LEFT_LIMIT, || {
-            self.stage.world.cluster.shows(&account, "{.metadata.name}", "default")
+            Ok(self.stage.world.api.object(namespace, ("serviceaccounts", "default")).is_ok())
         })
     }
 
@@ -211,6 +210,11 @@ impl<'s> Site<'s> {
         format!("http://{}", self.address)
     }
 
+    /// What all scenarios share.
+    pub(crate) const fn world(&self) -> &World {
+        self.stage.world
+    }
+
     /// The `edgewright` command.
     pub(crate) fn program(&self) -> PathBuf {
         self.stage.world.place.program.clone()
@@ -252,9 +256,13 @@ impl<'s> Site<'s> {
         Ok(std::fs::remove_dir_all(self.source().join(folder))?)
     }
 
-    /// Commits. Gives the commit.
+    /// Commits, and notifies the server, as a hook of a repository does. Gives the commit.
     pub(crate) fn commit(&self, message: &str) -> anyhow::Result<String> {
-        Source::open(&self.source()).commit(message)
+        let commit = Source::open(&self.source()).commit(message)?;
+        if let Some(server) = &self.server {
+            server.ask("POST", "/api/v1/sources/plant/poll")?;
+        }
+        Ok(commit)
     }
 
     /// The run of a commit, if there is one yet.
@@ -327,17 +335,28 @@ impl<'s> Site<'s> {
         found.with_context(|| format!("{seen}\n{}", self.situation()))
     }
 
-    /// The objects of the server's jobs of a kind, such as `pods`.
-    pub(crate) fn objects(&self, kind: &str) -> anyhow::Result<Vec<Value>> {
-        let list = self.kubectl(&["get", kind, "--selector", LABEL, "--output", "json"])?;
-        let list: Value = serde_json::from_str(&list).context("kubectl printed no JSON")?;
-        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    /// An object of the site's namespace, such as `("pods", "clone")`.
+    pub(crate) fn object(&self, object: (&str, &str)) -> anyhow::Result<Value> {
+        self.stage.world.api.object(&self.namespace, object)
     }
 
-    /// Their names.
-    pub(crate) fn names(&self, kind: &str) -> anyhow::Result<Vec<String>> {
-        let objects = self.objects(kind)?;
-        Ok(objects.iter().map(|object| text(&object["metadata"]["name"]).to_owned()).collect())
+    /// The objects of the server's jobs of a kind, such as `pods`.
+    pub(crate) fn objects(&self, kind: &str) -> anyhow::Result<Vec<Value>> {
+        self.stage.world.api.list(&self.namespace, kind, LABEL)
+    }
+
+    /// The names of objects of some kinds.
+    pub(crate) fn names<const N: usize>(&self, kinds: [&str; N]) -> anyhow::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for kind in kinds {
+            names.extend(self.stage.world.api.names(&self.namespace, kind, LABEL)?);
+        }
+        Ok(names)
+    }
+
+    /// The names of all objects of a kind.
+    pub(crate) fn all_names(&self, kind: &str) -> anyhow::Result<Vec<String>> {
+        self.stage.world.api.names(&self.namespace, kind, "")
     }
 
     /// What is there, for errors.
@@ -383,12 +402,16 @@ impl<'s> Site<'s> {
             if let Some(server) = &mut self.server {
                 server.must_live()?;
             }
-            // Another scenario may have killed the API server.
-            let get = ["get", "taskruns,pods,secrets", "--selector", LABEL, "--output", "name"];
-            let all = self.kubectl(&get).unwrap_or_else(|error| format!("{error:#}"));
             let is_kept = |name: &str| !kept.is_empty() && name.trim_end_matches("-pod").ends_with(kept);
-            left = all.lines().filter(|name| !is_kept(name)).collect::<Vec<_>>().join("\n");
-            Ok(left.is_empty())
+            for kind in ["pods", "taskruns", "secrets"] {
+                // Another scenario may have killed the API server.
+                let all = self.names([kind]).unwrap_or_else(|error| vec![format!("{error:#}")]);
+                left = all.into_iter().filter(|name| !is_kept(name)).collect::<Vec<_>>().join("\n");
+                if !left.is_empty() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         });
         waited.with_context(|| left)
     }

@@ -1,5 +1,6 @@
-//! Who may work: some scenarios at once, and those that run alone one by one, after all others.
+//! Who may work: some scenarios at once, in their order; those that run alone work beside no other.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The turns of a test.
@@ -10,35 +11,39 @@ pub(super) struct Turns {
     at_once: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    /// Those that share and have not ended their work.
-    left: usize,
+    /// Those that wait, in their order.
+    queue: VecDeque<usize>,
+    tickets: usize,
     working: usize,
+    /// Whether the one that works runs alone.
+    is_alone: bool,
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    turns: Arc<Turns>,
+    number: usize,
 }
 
 /// A turn; it ends with this value.
 #[derive(Debug)]
-pub(super) struct Turn {
-    turns: Arc<Turns>,
-    is_alone: bool,
-}
+pub(super) struct Turn(Arc<Turns>);
 
 impl Turns {
-    /// `shared`: how many do not run alone.
-    pub(super) fn new(at_once: usize, shared: usize) -> Arc<Self> {
-        let state = Mutex::new(State { left: shared, working: 0 });
-        Arc::new(Self { state, changed: Condvar::new(), at_once })
+    pub(super) fn new(at_once: usize) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), at_once })
     }
 
-    /// Waits for a turn.
-    pub(super) fn wait(self: &Arc<Self>, is_alone: bool) -> Turn {
-        let waits = |state: &mut State| {
-            if is_alone { state.left > 0 || state.working > 0 } else { state.working >= self.at_once }
-        };
-        let state = self.changed.wait_while(self.lock(), waits);
-        state.unwrap_or_else(PoisonError::into_inner).working += 1;
-        Turn { turns: Arc::clone(self), is_alone }
+    /// The next place in the queue.
+    pub(super) fn queue(self: &Arc<Self>) -> Ticket {
+        let mut state = self.lock();
+        let number = state.tickets;
+        state.tickets += 1;
+        state.queue.push_back(number);
+        Ticket { turns: Arc::clone(self), number }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -46,15 +51,32 @@ impl Turns {
     }
 }
 
+impl Ticket {
+    /// Waits for the turn: those before in the queue have begun.
+    pub(super) fn wait(self, is_alone: bool) -> Turn {
+        let Self { turns, number } = self;
+        let at_once = if is_alone { 1 } else { turns.at_once };
+        let waits = |state: &mut State| {
+            state.queue.front() != Some(&number) || state.is_alone || state.working >= at_once
+        };
+        let state = turns.changed.wait_while(turns.lock(), waits);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.queue.pop_front();
+        state.working += 1;
+        state.is_alone = is_alone;
+        drop(state);
+        turns.changed.notify_all();
+        Turn(turns)
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut state = self.turns.lock();
+        let mut state = self.0.lock();
         state.working -= 1;
-        if !self.is_alone {
-            state.left = state.left.saturating_sub(1);
-        }
+        state.is_alone = false;
         drop(state);
-        self.turns.changed.notify_all();
+        self.0.changed.notify_all();
     }
 }
 
@@ -64,30 +86,41 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn no_more_than_some_at_once_and_the_rest_alone() {
-        let turns = Turns::new(2, 6);
+    /// Eight that want to work: in which order they began, and the most that worked at once.
+    fn work(at_once: usize, is_alone: fn(usize) -> bool) -> (Vec<usize>, usize) {
+        let turns = Turns::new(at_once);
         let (working, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let ended = Mutex::new(Vec::new());
+        let begun = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
-            for number in 0..8 {
-                let is_alone = number < 2;
-                let (turns, working, most, ended) = (&turns, &working, &most, &ended);
+            // The last one waits first: threads begin in any order.
+            let tickets: Vec<Ticket> = (0..8).map(|_| turns.queue()).collect();
+            for (number, ticket) in tickets.into_iter().enumerate().rev() {
+                let (working, most, begun) = (&working, &most, &begun);
                 scope.spawn(move || {
-                    let turn = turns.wait(is_alone);
+                    let turn = ticket.wait(is_alone(number));
+                    begun.lock().unwrap().push(number);
                     let now = working.fetch_add(1, Ordering::SeqCst) + 1;
-                    assert!(!is_alone || now == 1);
                     most.fetch_max(now, Ordering::SeqCst);
                     std::thread::yield_now();
-                    ended.lock().unwrap().push(is_alone);
+                    assert!(!is_alone(number) || working.load(Ordering::SeqCst) == 1);
                     working.fetch_sub(1, Ordering::SeqCst);
                     drop(turn);
                 });
             }
         });
-        assert!(most.into_inner() <= 2);
-        let ended = ended.into_inner().unwrap();
-        assert_eq!(ended.len(), 8);
-        assert_eq!(ended[6..], [true, true], "after all others");
+        (begun.into_inner().unwrap(), most.into_inner())
+    }
+
+    #[test]
+    fn no_more_than_some_at_once_and_some_alone() {
+        let (begun, most) = work(2, |number| number % 4 == 1);
+        assert_eq!(begun.len(), 8);
+        assert!(most <= 2);
+    }
+
+    #[test]
+    fn in_their_order() {
+        let (begun, most) = work(1, |_| false);
+        assert_eq!((begun, most), ((0..8).collect(), 1));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use super::api::Api;
 use super::options::Options;
 use crate::cluster::{self, Cluster, HOST_NAME, Lifetime};
 use crate::command::Run;
@@ -27,6 +28,7 @@ pub(crate) struct World {
     pub(crate) story: Story,
     pub(crate) place: Place,
     pub(crate) cluster: Cluster,
+    pub(crate) api: Api,
     /// Our own image, by digest, as nodes pull it.
     pub(crate) image: String,
     /// The tool image of the host; no job of a scenario runs there.
@@ -76,8 +78,9 @@ impl World {
         let image = format!("{TOOLS_REGISTRY}/{REPOSITORY}@{digest}");
         let authority = place.root.join("ca.crt");
         std::fs::write(&authority, certificate_authority(&cluster)?)?;
+        let api = Api::start(&cluster, &place.root.join("api.log"))?;
         story.step("Scenarios");
-        Ok(Self { story, place, cluster, image, tools, authority, registry })
+        Ok(Self { story, place, cluster, api, image, tools, authority, registry })
     }
 
     /// The registry with our own image, as this host and as Pods reach it.

@@ -33,7 +33,7 @@ pub(super) fn evicted(stage: &Stage<'_>) -> anyhow::Result<()> {
     let mut site = stage.site(|_| {})?;
     slow_step(&site, 6)?;
     let commit = begin_slow_step(&site)?;
-    let pods = site.names("pods")?;
+    let pods = site.names(["pods"])?;
     let pod = pods.iter().find(|name| name.ends_with("-job-1-pod"));
     let pod = pod.ok_or_else(|| anyhow::anyhow!("no Pod of the job: {pods:?}"))?;
     stage.progress(&format!("evicts {pod}"));
@@ -41,7 +41,7 @@ pub(super) fn evicted(stage: &Stage<'_>) -> anyhow::Result<()> {
     let run = site.passed(&commit, RUN_LIMIT)?;
     let log = site.log(&run, "app")?;
     ensure_contains("the log", &log, "[attempt 1: the Pod was ended by the cluster")?;
-    let names = site.names("taskruns")?;
+    let names = site.names(["taskruns"])?;
     ensure!(names.iter().any(|name| name.ends_with("-job-2")), "a second attempt: {names:?}");
     site.end()
 }
@@ -68,7 +68,7 @@ pub(super) fn cancelled(stage: &Stage<'_>) -> anyhow::Result<()> {
     let run = site.ended(&commit, RUN_LIMIT)?;
     ensure!(text(&run["state"]) == "cancelled", "the run is cancelled: {run}");
     until("the objects of the job are gone", Duration::from_mins(1), || {
-        Ok(site.names("taskruns,pods")?.iter().all(|name| !name.contains("-job-")))
+        Ok(site.names(["taskruns", "pods"])?.iter().all(|name| !name.contains("-job-")))
     })?;
     site.end()
 }

@@ -43,7 +43,7 @@ fn ends(stage: &Stage<'_>, signal: Signal) -> anyhow::Result<()> {
 
 /// One TaskRun and one Pod under test, each at its first attempt.
 fn ensure_once(site: &Site<'_>) -> anyhow::Result<()> {
-    let made = site.names("taskruns,pods")?;
+    let made = site.names(["taskruns", "pods"])?;
     let count = |ending: &str| made.iter().filter(|name| name.ends_with(ending)).count();
     let numbers = [count("-job-1"), count("-job-1-pod"), count("-container-1")];
     ensure!(numbers == [1, 1, 1] && made.len() == 3, "what ran: {made:?}");

@@ -61,9 +61,7 @@ pub(super) fn quota(stage: &Stage<'_>) -> anyhow::Result<()> {
     let mut site = stage.site(|_| {})?;
     site.apply("quota.yaml", &QUOTA.replace("NAMESPACE", &site.namespace))?;
     until("the quota is in force", RUN_LIMIT, || {
-        let hard =
-            site.kubectl(&["get", "resourcequota", "full", "--output", "jsonpath={.status.hard.pods}"])?;
-        Ok(hard == "0")
+        Ok(site.object(("resourcequotas", "full"))?["status"]["hard"]["pods"] == "0")
     })?;
     let commit = site.commit("a commit for a full namespace")?;
     site.wait_for_log(&commit, (TOOLS, "[waits for quota: "), RUN_LIMIT)?;

@@ -40,7 +40,7 @@ pub(super) fn memory(stage: &Stage<'_>) -> anyhow::Result<()> {
     ensure!(text(&run["state"]) == "failed", "the run failed: {run}");
     let failure = failure(node(&run, "app")?);
     ensure_contains("the failure", &failure, "reaches its memory limit")?;
-    let attempts = site.names("taskruns")?;
+    let attempts = site.names(["taskruns"])?;
     ensure!(
         attempts.iter().all(|name| name.ends_with("-1")),
         "its own limit is no reason to repeat: {attempts:?}"
@@ -60,7 +60,7 @@ pub(super) fn test_memory(stage: &Stage<'_>) -> anyhow::Result<()> {
     let app = node(&run, "app")?;
     ensure_contains("the failure", &failure(app), "out of memory")?;
     ensure!(app["verdicts"][0]["result"]["kind"] == "image", "it is the image's fault: {app}");
-    let attempts = site.names("pods")?;
+    let attempts = site.names(["pods"])?;
     ensure!(
         !attempts.iter().any(|name| name.ends_with("-2")),
         "a limit is no reason to repeat: {attempts:?}"
@@ -86,7 +86,7 @@ pub(super) fn node_memory(stage: &Stage<'_>) -> anyhow::Result<()> {
     let run = site.passed(&commit, RUN_LIMIT)?;
     let log = site.log(&run, "app")?;
     ensure_contains("the log", &log, "the node ran out of memory and killed the process")?;
-    let again = site.names("pods")?.into_iter().find(|name| name.ends_with("-container-2"));
+    let again = site.names(["pods"])?.into_iter().find(|name| name.ends_with("-container-2"));
     again.context("a second attempt")?;
     site.end()
 }

@@ -21,6 +21,7 @@ use anyhow::bail;
 
 use super::options::Options;
 use super::stage::Stage;
+use pipelines::platform;
 
 /// What must be there for a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +64,10 @@ impl Scenario {
     }
 }
 
-/// All scenarios: the longest first.
+/// All scenarios in the order in which they begin: the longest first, but for one that is alone, and short,
+/// and waits for a minute at its end.
 static SCENARIOS: &[Scenario] = &[
+    Scenario::new("api-server", "the API server is killed while a step runs", killed::api_server).alone(),
     Scenario::new(
         "install",
         "the installation of deploy/: settings, upgrade, restoration, end",
@@ -75,7 +78,12 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("killed", "the server is killed during a build, and during a test", killed::killed),
     Scenario::new("stopped", "the server is stopped and started again, as for an upgrade", killed::stopped),
     Scenario::new("product", "Pipelines of another project that check, run and promote", pipelines::product),
-    Scenario::new("platform-build", "a Pipeline of the platform builds a step", pipelines::platform_build),
+    Scenario::new("platform-build", "a Pipeline of the platform builds a step", platform::platform_build),
+    Scenario::new(
+        "platform-killed",
+        "the server is killed while a Pipeline of the platform builds",
+        platform::platform_killed,
+    ),
     Scenario::new("export", "the objects of a variant, created by hand", pipelines::export),
     Scenario {
         needs: Needs::Request,
@@ -120,7 +128,6 @@ static SCENARIOS: &[Scenario] = &[
     Scenario::new("machine-check", "a check that fails in a virtual machine", machines::failing)
         .with_kubevirt(),
     Scenario::new("machine-panic", "an image whose kernel panics", machines::panicking).with_kubevirt(),
-    Scenario::new("api-server", "the API server is killed while a step runs", killed::api_server).alone(),
     Scenario::new("chart", "the chart has the objects of the overlays", chart::chart).alone().on_request(),
     Scenario::new("argocd", "Argo CD installs deploy/ by commits, and ends it", argocd::argocd)
         .alone()

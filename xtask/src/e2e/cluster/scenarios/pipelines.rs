@@ -1,13 +1,13 @@
 //! Edgewright in Pipelines of other projects, and their Pipelines in runs of Edgewright.
 
+pub(super) mod channels;
+pub(super) mod platform;
 pub(super) mod team;
-
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use self::team::{LIMIT, Team, result, with_image};
+use self::team::{LIMIT, Team, result};
 use super::ended::{BEGUN, slow_step};
 use super::release::RUN_LIMIT;
 use super::view::{ensure_contains, node};
@@ -25,8 +25,17 @@ const HOW_TO: &str = "docs/how-to/use-in-tekton-pipelines.md";
 /// A Pipeline of another project that checks, runs and promotes; one whose run fails; one that is cancelled.
 pub(super) fn product(stage: &Stage<'_>) -> anyhow::Result<()> {
     let mut site = stage.site(|_| {})?;
+    channels::define(&site)?;
     let commit = site.commit("version 1")?;
     promoted(&Team::new(stage, &site)?, &commit)?;
+    stage.progress("a channel is held");
+    let before = channels::held(&site, &Team::of(stage, &site))?;
+    site.write("images/app/files/etc/plant/version", "version=1\nshift=early\n")?;
+    let commit = site.commit("another shift")?;
+    let run = site.passed(&commit, RUN_LIMIT)?;
+    let newer = run["release"].as_u64().context("a release")?;
+    stage.progress("the channel is resumed");
+    channels::resumed(&site, &Team::of(stage, &site), (before, newer))?;
 
     stage.progress("a commit whose check fails");
     site.write("images/app/files/etc/plant/version", "version=2\n")?;
@@ -211,57 +220,22 @@ pub(super) fn export(stage: &Stage<'_>) -> anyhow::Result<()> {
     ensure_contains("the export", &without, "no token")?;
     site.apply("export.yaml", &command(&["--token"])?)?;
     let selector = "edgewright.dev/server=export";
-    let names = site.kubectl(&["get", "taskruns", "--selector", selector, "--output", "name"])?;
-    let name = names.trim().rsplit('/').next().unwrap_or_default().to_owned();
+    let names = stage.world.api.names(&site.namespace, "taskruns", selector)?;
+    let name = names.into_iter().next().context("the export has a TaskRun")?;
     let mut made = Value::Null;
     until("the exported TaskRun has ended", RUN_LIMIT, || {
-        made = serde_json::from_str(&site.kubectl(&["get", "taskrun", &name, "--output", "json"])?)?;
+        made = site.object(("taskruns", &name))?;
         Ok(made["status"]["completionTime"].is_string())
     })?;
     let logs = || site.kubectl(&["logs", "--tail=20", &format!("{name}-pod")]).unwrap_or_default();
     ensure!(result(&made, "digest") == digest, "the same digest {digest}: {:#}\n{}", made["status"], logs());
-    let pods = site.kubectl(&["get", "pods", "--selector", selector, "--output", "name"])?;
-    let pod =
-        pods.lines().find(|pod| pod.ends_with("-container-1")).context("the lane has a Pod")?.to_owned();
+    let pods = stage.world.api.names(&site.namespace, "pods", selector)?;
+    let pod = pods.into_iter().find(|pod| pod.ends_with("-container-1")).context("the lane has a Pod")?;
     until("the exported Pod has ended well", LIMIT, || {
-        let phase = site.kubectl(&["get", &pod, "--output", "jsonpath={.status.phase}"])?;
+        let phase = site.object(("pods", &pod))?["status"]["phase"].clone();
         ensure!(phase != "Failed", "{}", site.kubectl(&["logs", &pod, "--tail=40"])?);
         Ok(phase == "Succeeded")
     })?;
     site.kubectl(&["delete", "taskruns,pods,secrets", "--selector", selector])?;
-    site.end()
-}
-
-/// A Pipeline of the platform builds a step: order in, digest out.
-pub(super) fn platform_build(stage: &Stage<'_>) -> anyhow::Result<()> {
-    let mut site = stage.site(|settings| {
-        settings.text("cluster", "build_pipeline", "platform-build");
-        settings.text("cluster", "build_revision", "7");
-    })?;
-    let pipeline =
-        std::fs::read_to_string(workspace::root().join("deploy/tekton/examples/platform-build.yaml"))?;
-    let path = site.folder.join("platform-build.yaml");
-    std::fs::write(&path, with_image(&pipeline, &stage.world.image))?;
-    site.kubectl(&["apply", "--server-side", "--filename", &path.display().to_string()])?;
-    let role = role_of_how_to("pipelineruns")?;
-    site.apply("role.yaml", &role.replace("edgewright-jobs", &site.namespace))?;
-    let commit = site.commit("version 1")?;
-    let run = site.passed(&commit, RUN_LIMIT)?;
-    ensure!(run["release"].is_u64(), "a run that passed has a release: {run}");
-    let log = site.log(&run, "app")?;
-    ensure_contains("the log of the job", &log, "[PipelineRun ew-")?;
-    let image = site.server()?.get("/api/v1/images/app")?;
-    ensure_contains("the image", &image.to_string(), "platform-build@7")?;
-
-    stage.progress("a Pipeline whose task fails");
-    site.write("images/app/service/Containerfile", "ARG BASE\nFROM ${BASE}\nRUN false\n")?;
-    let commit = site.commit("a step that fails")?;
-    let run = site.ended(&commit, RUN_LIMIT)?;
-    let failure = node(&run, "app")?["failure"].to_string();
-    ensure_contains("the failure", &failure, "the Pipeline `platform-build` did not build the image")?;
-    ensure_contains("the failure", &failure, "\"image\"")?;
-    until("no PipelineRun is left", Duration::from_mins(3), || {
-        Ok(site.kubectl(&["get", "pipelineruns", "--output", "name"])?.trim().is_empty())
-    })?;
     site.end()
 }

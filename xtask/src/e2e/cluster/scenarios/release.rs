@@ -28,7 +28,7 @@ pub(super) fn release(stage: &Stage<'_>) -> anyhow::Result<()> {
     ensure!(app["verdicts"].as_array().is_some_and(|all| all.len() == 2), "two lanes have verdicts: {app}");
     let log = site.log(&run, "app")?;
     ensure_contains("the log of the job", &log, "systemctl enable plant.service")?;
-    let made = site.names("taskruns,pods")?;
+    let made = site.names(["taskruns", "pods"])?;
     for ending in ["-job-1", "-job-1-pod", "-container-1"] {
         ensure!(made.iter().filter(|name| name.ends_with(ending)).count() == 1, "one {ending}: {made:?}");
     }
@@ -38,7 +38,7 @@ pub(super) fn release(stage: &Stage<'_>) -> anyhow::Result<()> {
     let commit = site.commit("a page")?;
     let run = site.passed(&commit, RUN_LIMIT)?;
     ensure!(run["counts"]["build"] == 0, "nothing is built: {run}");
-    let after = site.names("taskruns,pods")?;
+    let after = site.names(["taskruns", "pods"])?;
     ensure!(after.iter().all(|name| made.contains(name)), "nothing is started: {after:?}");
 
     stage.progress("a commit that changes one file");
@@ -50,7 +50,7 @@ pub(super) fn release(stage: &Stage<'_>) -> anyhow::Result<()> {
         !log.contains("systemctl enable plant.service"),
         "the Containerfile did not change, and its commands ran again:\n{log}"
     );
-    let tested = site.names("pods")?.into_iter().filter(|name| !made.contains(name));
+    let tested = site.names(["pods"])?.into_iter().filter(|name| !made.contains(name));
     ensure!(tested.filter(|name| name.ends_with("-container-1")).count() == 1, "the new digest is tested");
 
     stage.progress("a commit that changes a command");
@@ -92,7 +92,7 @@ pub(super) fn failing_check(stage: &Stage<'_>) -> anyhow::Result<()> {
     let failure = failure(node(&run, "app")?);
     ensure_contains("the failure", &failure, "version")?;
     ensure_contains("the log", &site.log(&run, "app")?, "check `version` failed")?;
-    let attempts = site.names("pods")?;
+    let attempts = site.names(["pods"])?;
     ensure!(!attempts.iter().any(|name| name.ends_with("-2")), "a failure is no reason for another attempt");
     site.end()
 }

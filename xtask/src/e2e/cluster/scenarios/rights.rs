@@ -47,7 +47,7 @@ pub(super) fn rights(stage: &Stage<'_>) -> anyhow::Result<()> {
     }
     let commit = site.commit("a run with these rights")?;
     site.passed(&commit, RUN_LIMIT)?;
-    let pods = site.names("pods")?;
+    let pods = site.names(["pods"])?;
     let pod = pods.first().context("the run left no Pod")?;
     let exec = format!("/api/v1/namespaces/{}/pods/{pod}/exec?command=true", site.namespace);
     let error = site.as_server(&["create", "--raw", &exec, "--filename", "/dev/null"]);
@@ -57,26 +57,8 @@ pub(super) fn rights(stage: &Stage<'_>) -> anyhow::Result<()> {
     site.end()
 }
 
-fn may(site: &Site<'_>, (verb, resource): (&str, &str), namespace: &str) -> anyhow::Result<bool> {
-    let account = format!("system:serviceaccount:{}:{ACCOUNT}", site.namespace);
-    let ask = ["auth", "can-i", verb, resource, "--as", &account, "--namespace", namespace];
-    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-    let split = [
-        "auth",
-        "can-i",
-        verb,
-        resource,
-        "--subresource",
-        subresource,
-        "--as",
-        &account,
-        "--namespace",
-        namespace,
-    ];
-    let words: &[&str] = if subresource.is_empty() { &ask } else { &split };
-    // Exit code 1 is `no`.
-    let answer = site.cluster_command().args(words).answer()?;
-    Ok(answer.trim() == "yes")
+fn may(site: &Site<'_>, right: (&str, &str), namespace: &str) -> anyhow::Result<bool> {
+    site.world().api.may(&format!("{}:{ACCOUNT}", site.namespace), right, namespace)
 }
 
 /// The Pods of the run are created again, without being kept: which levels admit them?

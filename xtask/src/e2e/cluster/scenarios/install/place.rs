@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::ROLLOUT;
 use super::volumes::own;
 use crate::command::Run;
+use crate::demo::server::text;
 use crate::demo::source::Source;
 use crate::e2e::cluster::base;
 use crate::e2e::cluster::stage::Stage;
@@ -163,7 +164,7 @@ impl<'w> Place<'w> {
     /// What the server answers, through its Service.
     pub(in crate::e2e::cluster::scenarios) fn ask(&self, path: &str) -> anyhow::Result<String> {
         let proxy = format!("/api/v1/namespaces/{SERVER}/services/edgewright:http/proxy/{path}");
-        self.kubectl(&["get", "--raw", &proxy])
+        self.world.api.get(&proxy)
     }
 
     /// A document of the server; null while it does not answer.
@@ -179,19 +180,15 @@ impl<'w> Place<'w> {
         resource: &str,
         namespace: &str,
     ) -> anyhow::Result<bool> {
-        let account = format!("system:serviceaccount:{SERVER}:edgewright");
-        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        let ask = self.world.cluster.command().args(["auth", "can-i", verb, resource]);
-        let ask = ask.args(["--subresource", subresource, "--as", &account, "--namespace", namespace]);
-        Ok(ask.answer()?.trim() == "yes")
+        self.world.api.may(&format!("{SERVER}:edgewright"), (verb, resource), namespace)
     }
 
     /// The server's Pod: its identity, and how often its container was restarted.
     pub(in crate::e2e::cluster::scenarios) fn pod(&self) -> anyhow::Result<(String, String)> {
-        let path = "jsonpath={.items[0].metadata.uid} {.items[0].status.containerStatuses[0].restartCount}";
-        let seen = self.server(&["get", "pods", "--output", path])?;
-        let (uid, restarts) = seen.split_once(' ').context("the server has a Pod")?;
-        Ok((uid.to_owned(), restarts.to_owned()))
+        let pods = self.world.api.list(SERVER, "pods", "")?;
+        let pod = pods.first().context("the server has a Pod")?;
+        let restarts = pod["status"]["containerStatuses"][0]["restartCount"].to_string();
+        Ok((text(&pod["metadata"]["uid"]).to_owned(), restarts))
     }
 
     /// Writes a file of the source.

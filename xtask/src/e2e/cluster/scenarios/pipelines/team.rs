@@ -82,9 +82,8 @@ impl<'a> Team<'a> {
             ["configmap", "feature-flags", "--namespace", "tekton-pipelines", "--type", "merge", "--patch"];
         site.cluster_command().arg("patch").args(flags).arg(patch).output()?;
         site.apply("team.yaml", &TEAM.replace("TEAM", &team.name))?;
-        let account = ["serviceaccount", "default", "--namespace", &team.name];
         until("the namespace has its default service account", LIMIT, || {
-            stage.world.cluster.shows(&account, "{.metadata.name}", "default")
+            Ok(stage.world.api.object(&team.name, ("serviceaccounts", "default")).is_ok())
         })?;
         let folder = workspace::root().join("deploy/tekton");
         let tasks = site.cluster_command().arg("kustomize").arg(&folder).output()?;
@@ -133,8 +132,8 @@ impl<'a> Team<'a> {
         std::fs::write(&path, pod)?;
         self.site.kubectl(&["apply", "--filename", &path.display().to_string()])?;
         until("the clone is in the volume", LIMIT, || {
-            let phase =
-                self.site.kubectl(&["get", "pod", "clone", "--output", "jsonpath={.status.phase}"])?;
+            let pod = self.site.object(("pods", "clone"))?;
+            let phase = &pod["status"]["phase"];
             if phase == "Failed" {
                 bail!("cannot fill the volume: {}", self.site.kubectl(&["logs", "clone"])?);
             }
@@ -148,13 +147,13 @@ impl<'a> Team<'a> {
             "apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "metadata": { "name": name }, "spec": spec,
         });
         self.apply(&format!("{name}.json"), &run.to_string())?;
-        self.ended("pipelinerun", name, RUN_LIMIT)
+        self.ended("pipelineruns", name, RUN_LIMIT)
     }
 
     fn ended(&self, kind: &str, name: &str, limit: Duration) -> anyhow::Result<Value> {
         let mut run = Value::Null;
         let waited = until(&format!("{kind} {name} has ended"), limit, || {
-            run = serde_json::from_str(&self.kubectl(&["get", kind, name, "--output", "json"])?)?;
+            run = self.site.world().api.object(&self.name, (kind, name))?;
             Ok(run["status"]["completionTime"].is_string())
         });
         waited.with_context(|| format!("{run:#}\n{}", self.logs()))?;
