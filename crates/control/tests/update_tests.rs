@@ -87,7 +87,7 @@ fn starts(world: &World, from: usize) -> Vec<(String, Option<Digest>)> {
         starts.extend(
             task.lanes
                 .iter()
-                .map(|lane| (task.node.to_string(), lane.from.as_ref().map(|from| from.digest.clone()))),
+                .map(|lane| (task.node.clone(), lane.from.as_ref().map(|from| from.digest.clone()))),
         );
     }
     starts.sort();
