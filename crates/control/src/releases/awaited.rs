@@ -139,3 +139,77 @@ impl AwaitedTests {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use edgewright_model::Digest;
+
+    use super::*;
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + minutes * 60).unwrap()
+    }
+
+    fn key() -> (SourceId, ChannelName) {
+        (SourceId(1), "plant".parse().unwrap())
+    }
+
+    /// A step from release 1, with so many images that are not tested.
+    fn step(release: u32, untested: usize, failed: Option<&str>) -> Awaited {
+        let update = |_| Untested {
+            variant: "hmi/plant-a".parse().unwrap(),
+            platform: "linux/amd64".parse().unwrap(),
+            digest: Digest::of("hmi"),
+            failed: failed.map(str::to_owned),
+        };
+        Awaited {
+            from: ReleaseNumber(1),
+            release: ReleaseNumber(release),
+            updates: (0..untested).map(update).collect(),
+            state: TestState::Wanted,
+        }
+    }
+
+    #[test]
+    fn a_channel_waits_for_one_test_at_a_time_and_again_after_a_pause() {
+        let tests = AwaitedTests::default();
+        let consider = |step, minutes| tests.consider(key(), step, at(minutes));
+        assert_eq!(consider(step(3, 2, None), 0), Update::Waits);
+        tests.note(&key(), TestState::Queued(RunNumber(7)));
+        assert_eq!(
+            consider(step(4, 2, None), 1),
+            Update::Waits,
+            "a newer release does not begin another one"
+        );
+        assert_eq!(tests.all()[&key()].release, ReleaseNumber(3));
+        tests.note(&key(), TestState::Ended(RunNumber(7), at(2)));
+        assert_eq!(consider(step(3, 0, None), 2), Update::Tested);
+        assert_eq!(consider(step(4, 2, None), 2), Update::Skipped, "what is tested is taken first");
+        assert_eq!(consider(step(3, 2, None), 3), Update::Skipped, "no result: not at once again");
+        assert_eq!(consider(step(3, 1, None), 3), Update::Waits, "some have one: the others are next");
+        tests.note(&key(), TestState::Ended(RunNumber(8), at(4)));
+        assert_eq!(consider(step(3, 1, None), 13), Update::Skipped);
+        assert_eq!(consider(step(3, 1, None), 14), Update::Waits);
+    }
+
+    #[test]
+    fn a_failure_is_shown_and_an_earlier_release_is_tried() {
+        let tests = AwaitedTests::default();
+        let consider = |step| tests.consider(key(), step, at(0));
+        assert_eq!(consider(step(3, 1, Some("no boot"))), Update::Skipped);
+        let words = tests.words(SourceId(1), &key().1).unwrap();
+        let expected = "the update from release 1 to 3 failed: hmi/plant-a (linux/amd64): no boot";
+        assert_eq!(words, expected);
+        assert_eq!(consider(step(2, 1, None)), Update::Waits, "an earlier release may do");
+        assert_eq!(consider(step(3, 1, Some("no boot"))), Update::Skipped);
+        assert!(tests.words(SourceId(1), &key().1).unwrap().contains("from release 1 to 2"));
+        // The channel holds another release since: all is asked again.
+        assert_eq!(consider(Awaited { from: ReleaseNumber(2), ..step(3, 1, None) }), Update::Waits);
+        // What is open stays though no pass asks for it; the rest is forgotten.
+        tests.keep(SourceId(1), &BTreeSet::new());
+        assert_eq!(tests.all().len(), 1);
+        tests.note(&key(), TestState::Ended(RunNumber(7), at(0)));
+        tests.keep(SourceId(1), &BTreeSet::new());
+        assert_eq!(tests.all().len(), 0);
+    }
+}
