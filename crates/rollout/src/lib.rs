@@ -14,6 +14,7 @@
 //! | [`state`] | events of a rollout's history |
 //! | [`engine`], [`advance`] | answers to devices; moves |
 //! | [`gate`] | whether the evidence stops the rollout |
+//! | [`offer`] | what a device gets, of its rollout's answer and all else that is known about it |
 //! | [`reason`], [`words`] | why a device gets what it gets, as data and in words |
 //! | [`simulate`] | a rollout on a virtual clock |
 
@@ -23,6 +24,7 @@ pub mod engine;
 pub mod fleet;
 pub mod gate;
 mod member;
+pub mod offer;
 pub mod policy;
 pub mod reason;
 pub mod simulate;

@@ -185,10 +185,10 @@ impl Memory {
         let below = |image: &Image| {
             row.is_unsure && source.is_some_and(|source| source.below_floor.contains(&image.digest))
         };
-        Some(offer(&Facts {
+        Some(offer(Facts {
             state: &row.state,
             pin,
-            rollout: answer.as_ref(),
+            rollout: answer,
             completed,
             confirmed: row.confirmed.as_ref(),
             delivered: row.delivered.as_ref(),

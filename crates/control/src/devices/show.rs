@@ -5,6 +5,7 @@ use edgewright_store::fleet::{FleetDevice, Image};
 
 use super::Devices;
 use super::memory::Memory;
+use super::offers::Offer;
 
 /// A device with what follows from its slot.
 #[derive(Debug, Clone)]
@@ -44,7 +45,8 @@ impl Devices {
         let site = source.and_then(|source| source.sites.get(&row.site));
         let slot = site.and_then(|site| site.slots.get(&row.slot));
         let offer = memory.offer(&row.id, &*self.0.rollouts, self.0.clock.now());
-        let (offer, reason) = offer.map_or((None, String::new()), |offer| (offer.image, offer.why.words()));
+        let reason = offer.as_ref().map(Offer::words).unwrap_or_default();
+        let offer = offer.and_then(|offer| offer.image);
         DeviceStatus {
             source: source.and_then(|source| source.name.clone()),
             site_name: site.map(|site| site.name.clone()),

@@ -10,6 +10,7 @@ use super::{Model, Random, Release};
 use crate::engine::Engine;
 use crate::fleet::{Device, StageNumber};
 use crate::gate::Outcomes;
+use crate::offer::{Facts, Turn, offer};
 use crate::state::{Event, Move, Rung, Status};
 use crate::wait::later;
 
@@ -50,12 +51,28 @@ enum Report {
     Failed,
 }
 
+/// What devices are answered with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Image {
+    /// What they had before.
+    #[default]
+    Old,
+    /// The release.
+    New,
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Machine {
     is_busy: bool,
     is_off: bool,
     is_lying: bool,
     unsent: Option<Report>,
+    /// What it was answered with last.
+    delivered: Image,
+    /// What it reported to run, as the server knows.
+    confirmed: Image,
+    /// Whether the server knows that it failed with the release.
+    has_failed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -193,12 +210,13 @@ impl<'a> World<'a> {
         if let Some(report) = self.machines[device as usize].unsent.take() {
             self.report(device, report);
         }
-        let answer = self.engine.answer(device, at);
-        if answer.is_first {
+        let (image, is_first) = self.offer(device);
+        if is_first {
             self.engine.apply(&Event::Offered { device, at });
             self.offered += 1;
         }
-        if answer.is_new && !self.machines[device as usize].is_busy {
+        self.machines[device as usize].delivered = image;
+        if image == Image::New && !self.machines[device as usize].is_busy {
             self.machines[device as usize].is_busy = true;
             let site = &mut self.sites[self.devices[device as usize].site as usize];
             let seconds = Duration::from_secs_f64(self.model.bytes / self.model.bandwidth);
@@ -207,6 +225,28 @@ impl<'a> World<'a> {
             let free_at = site.free_at;
             self.at(free_at, Happening::Downloaded(device));
         }
+    }
+
+    /// What a device is answered with, and whether it is the release for the first time.
+    fn offer(&self, device: u32) -> (Image, bool) {
+        let machine = &self.machines[device as usize];
+        let answer = self.engine.answer(device, self.now);
+        let image = if answer.is_new { &Image::New } else { &Image::Old };
+        let turn = Turn { image, is_first: answer.is_first };
+        let has_failed = |image: &Image| *image == Image::New && machine.has_failed;
+        let offer = offer(&Facts {
+            is_member: true,
+            is_held: false,
+            pin: None,
+            rollout: self.engine.is_member(device).then_some(turn),
+            completed: Some(&Image::Old),
+            confirmed: Some(&machine.confirmed),
+            delivered: Some(&machine.delivered),
+            is_quarantined: &|_| false,
+            has_failed: &has_failed,
+            is_below_floor: &|_| false,
+        });
+        (offer.image.copied().unwrap_or_default(), offer.is_first)
     }
 
     fn boot(&mut self, device: u32) {
@@ -235,8 +275,12 @@ impl<'a> World<'a> {
             return;
         }
         match report {
-            Report::Healthy => self.reached(device, Rung::Healthy),
+            Report::Healthy => {
+                self.machines[device as usize].confirmed = Image::New;
+                self.reached(device, Rung::Healthy);
+            }
             Report::Failed => {
+                self.machines[device as usize].has_failed = true;
                 self.engine.apply(&Event::Failed { device, at: self.now });
                 self.advance();
             }

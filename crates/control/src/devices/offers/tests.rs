@@ -38,10 +38,10 @@ impl World {
     }
 
     fn offer(&self) -> Offer {
-        offer(&Facts {
+        offer(Facts {
             state: &self.state,
             pin: self.pin.as_ref().map(Option::as_ref),
-            rollout: self.rollout.as_ref(),
+            rollout: self.rollout.clone(),
             completed: self.completed.as_ref(),
             confirmed: self.confirmed.as_ref(),
             delivered: self.delivered.as_ref(),
@@ -103,7 +103,7 @@ fn the_first_permitted_image_of_the_order_is_offered() {
             Why::Held,
         ),
         ("held before the first answer", World { state: held(), ..world.clone() }, 1, Why::Completed),
-        ("rollout", unpinned.clone(), 3, Why::Rollout("canary".to_owned())),
+        ("rollout", unpinned.clone(), 3, Why::Rollout),
         (
             "rollout of what is quarantined",
             World { quarantined: vec![image(3)], ..unpinned.clone() },
@@ -130,6 +130,14 @@ fn the_first_permitted_image_of_the_order_is_offered() {
     }
     assert!(unpinned.offer().is_first);
     assert!(!full.offer().is_first, "a pin is no offer of the rollout");
+}
+
+#[test]
+fn the_reason_of_a_rollout_is_its_own() {
+    let world = World { rollout: Some(answer(3, true)), ..World::new() };
+    assert_eq!(world.offer().words(), "canary");
+    let pinned = World { pin: Some(Some(image(2))), ..world };
+    assert_eq!(pinned.offer().words(), Why::Pinned.to_string());
 }
 
 fn images() -> impl Strategy<Value = Option<Image>> {
