@@ -98,9 +98,13 @@ impl<'a> Life<'a> {
             Some(recording) => recording.entries(),
             None => Ok(0),
         };
-        let published = entries(&recording)?;
         self.story.step("Version 2 is published: the device takes it by itself");
         let second = self.publish(2, RUN_LIMIT)?;
+        // Before that, it may still write for version 1, to the partition of the boot loader, too.
+        machine.wait("version 2 offered", BOOT_LIMIT, &self.story, |seen| {
+            seen.is_downloading() || seen.is_rebooting(2)
+        })?;
+        let offered = entries(&recording)?;
         machine.wait("version 2 staged", BOOT_LIMIT, &self.story, |seen| seen.is_rebooting(2))?;
         let rebooting = entries(&recording)?;
         self.wait_for_second(machine, &second)?;
@@ -109,7 +113,7 @@ impl<'a> Life<'a> {
         ensure_kept(machine, 2)?;
         self.device.reported("confirmed", &second)?;
         if let Some(recording) = recording {
-            recording.marks = Marks { published, rebooting, blessed };
+            recording.marks = Marks { offered, rebooting, blessed };
         }
         Ok(second)
     }

@@ -224,6 +224,11 @@ impl Seen {
         booted.as_str().filter(|_| self.status["is_running"] == true)
     }
 
+    /// Whether the device gets an update.
+    pub(super) fn is_downloading(&self) -> bool {
+        state(&self.status) == "downloading"
+    }
+
     /// Whether the device goes down for an update, or was down for one.
     pub(super) fn is_rebooting(&self, version: u32) -> bool {
         let boot = self.value("boot").and_then(|boot| boot.split(' ').next());

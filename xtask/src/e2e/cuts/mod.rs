@@ -89,7 +89,7 @@ impl Recording {
         let copy = ["--sparse=always", "--reflink=auto", "--no-preserve=all"];
         std::fs::File::create(&base).with_context(|| format!("cannot write {}", base.display()))?;
         Run::as_root("cp")?.args(copy).arg(world.disk()).arg(&base).run()?;
-        Ok(Self { base, log, marks: Marks { published: 0, rebooting: 0, blessed: 0 } })
+        Ok(Self { base, log, marks: Marks { offered: 0, rebooting: 0, blessed: 0 } })
     }
 
     /// Entries that are in the log by now.

@@ -14,8 +14,8 @@ use crate::e2e::random::Random;
 /// Where the phases of an update begin, in entries of the log.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::e2e) struct Marks {
-    /// The update is offered.
-    pub(in crate::e2e) published: usize,
+    /// The device gets the update.
+    pub(in crate::e2e) offered: usize,
     /// The device reboots into it.
     pub(in crate::e2e) rebooting: usize,
     /// It is good.
@@ -98,11 +98,11 @@ fn is_in(entry: &Entry, place: &Range<u64>) -> bool {
 
 /// The entries of each phase.
 fn phases(entries: &[Entry], marks: Marks, esp: &Range<u64>) -> anyhow::Result<[Range<usize>; 3]> {
-    let Marks { published, rebooting, blessed } = marks;
-    let staging = entries.get(published..rebooting).context("the log is shorter than what was seen of it")?;
+    let Marks { offered, rebooting, blessed } = marks;
+    let staging = entries.get(offered..rebooting).context("the log is shorter than what was seen of it")?;
     let first = staging.iter().position(|entry| is_in(entry, esp));
-    let staged = published + first.context("the update has written nothing for the boot loader")?;
-    let phases = [published..staged, staged..rebooting, rebooting..blessed];
+    let staged = offered + first.context("the update has written nothing for the boot loader")?;
+    let phases = [offered..staged, staged..rebooting, rebooting..blessed];
     for (phase, range) in Phase::ALL.iter().zip(&phases) {
         ensure!(!range.is_empty() && range.end <= entries.len(), "no writes were recorded during {phase}");
     }
@@ -149,7 +149,7 @@ mod tests {
     fn points_are_in_every_phase_and_the_same_for_a_seed() {
         let folder = tempfile::tempdir().unwrap();
         let log = log(folder.path());
-        let marks = Marks { published: 5, rebooting: 30, blessed: 40 };
+        let marks = Marks { offered: 5, rebooting: 30, blessed: 40 };
         let points = choose(&log, marks, &ESP, 300, 7).unwrap();
         assert_eq!(points, choose(&log, marks, &ESP, 300, 7).unwrap());
         assert_ne!(points, choose(&log, marks, &ESP, 300, 8).unwrap());
@@ -169,11 +169,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = log(folder.path());
         for marks in [
-            Marks { published: 5, rebooting: 20, blessed: 40 },
-            Marks { published: 20, rebooting: 30, blessed: 40 },
-            Marks { published: 5, rebooting: 30, blessed: 30 },
-            Marks { published: 5, rebooting: 30, blessed: 99 },
-            Marks { published: 5, rebooting: 99, blessed: 99 },
+            Marks { offered: 5, rebooting: 20, blessed: 40 },
+            Marks { offered: 20, rebooting: 30, blessed: 40 },
+            Marks { offered: 5, rebooting: 30, blessed: 30 },
+            Marks { offered: 5, rebooting: 30, blessed: 99 },
+            Marks { offered: 5, rebooting: 99, blessed: 99 },
         ] {
             assert!(choose(&log, marks, &ESP, 3, 1).is_err(), "{marks:?}");
         }
