@@ -67,17 +67,6 @@ impl End {
     }
 }
 
-/// The exit code of an error.
-const fn code_of(class: ErrorClass) -> u8 {
-    match class {
-        ErrorClass::UserFault => 2,
-        ErrorClass::NotFound => 3,
-        ErrorClass::Conflict | ErrorClass::Denied => 4,
-        ErrorClass::Unavailable => 5,
-        ErrorClass::Bug => 70,
-    }
-}
-
 /// Why a command did not do its work.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -235,7 +224,7 @@ fn usage(text: &str) -> (String, String) {
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     let code = if failure.is_stop { "stopped" } else { name_of(failure.class) };
     output::error(code, &failure.message, failure.hint.as_deref());
-    ExitCode::from(if failure.is_stop { STOPPED } else { code_of(failure.class) })
+    ExitCode::from(if failure.is_stop { STOPPED } else { failure.class.exit_code() })
 }
 
 #[cfg(test)]
@@ -253,7 +242,7 @@ mod tests {
             (ErrorClass::Bug, 70),
         ];
         for (class, code) in classes {
-            assert_eq!(code_of(class), code);
+            assert_eq!(class.exit_code(), code);
             assert_eq!(serde_json::to_value(class).unwrap(), name_of(class));
             assert!(HELP.lines().any(|line| line.trim_start().starts_with(&format!("{code} "))), "{code}");
         }

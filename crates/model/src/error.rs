@@ -21,6 +21,19 @@ pub enum ErrorClass {
     Bug,
 }
 
+impl ErrorClass {
+    /// The exit code of a command that ends with such an error.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::UserFault => 2,
+            Self::NotFound => 3,
+            Self::Conflict | Self::Denied => 4,
+            Self::Unavailable => 5,
+            Self::Bug => 70,
+        }
+    }
+}
+
 /// Prints an error with its causes on one line: `a: b: c`. `Display` of our errors never includes its source.
 #[derive(Debug)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));

@@ -133,16 +133,14 @@ pub fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
 }
 
 /// Whether clients that are redirected from one URL to another send their credentials there: Go's HTTP
-/// client, which container tools use, does so for the same host with any port, and for hosts below it.
-pub(crate) fn follow_redirect(from: &str, to: &str) -> bool {
-    let host = |url: &str| {
-        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let port = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
-        authority[..port.unwrap_or(authority.len())].to_ascii_lowercase()
-    };
-    let (from, to) = (host(from), host(to));
-    to == from || to.ends_with(&format!(".{from}"))
+/// client, which container tools use, does so for the same host with any port, and for hosts below it. What
+/// is no URL counts as if they did.
+pub(crate) fn credentials_follow(from: &str, to: &str) -> bool {
+    let host = |url: &str| Some(url.parse::<Uri>().ok()?.host()?.to_ascii_lowercase());
+    match (host(from), host(to)) {
+        (Some(from), Some(to)) => to == from || to.ends_with(&format!(".{from}")),
+        _ => true,
+    }
 }
 
 /// The value of `WWW-Authenticate` for an action.
@@ -251,7 +249,7 @@ mod tests {
             ("http://[::1]:1", "http://[::1]/", true),
             ("http://[::1]:1", "http://[::2]:1/", false),
         ] {
-            assert_eq!(follow_redirect(from, to), expected, "{from} {to}");
+            assert_eq!(credentials_follow(from, to), expected, "{from} {to}");
         }
     }
 }

@@ -22,7 +22,7 @@ use edgewright_model::reference::RepoName;
 use futures::StreamExt as _;
 use tokio::time::{sleep, timeout};
 
-use crate::credentials::follow_redirect;
+use crate::credentials::credentials_follow;
 use crate::downloads::Downloads;
 use crate::error::RegistryError;
 use crate::metadata::BlobRow;
@@ -128,7 +128,7 @@ impl Inner {
         }
         let redirection = external.redirect(&images, digest).await;
         if let Redirection::To(url) = &redirection {
-            if follow_redirect(base, url) {
+            if credentials_follow(base, url) {
                 if !self.outside.has_warned.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         url,

@@ -43,7 +43,7 @@ fn make_layout(folder: &Path) -> Digest {
         tar.append_data(&mut header, name, content).unwrap();
         tar.into_inner().unwrap()
     };
-    let layers = [tar("etc/one", b"one"), tar("etc/large", &common::noise(3_000_000))];
+    let layers = [tar("etc/one", b"one"), tar("etc/large", &edgewright_testkit::noise(3_000_000))];
     let config = json!({
         "architecture": "amd64", "os": "linux", "config": {},
         "rootfs": {"type": "layers", "diff_ids": layers.each_ref().map(Digest::of)},

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Server, header, image, noise};
+use common::{Server, header, image};
 use edgewright_blobs::testing::{Fault, MemoryStore, Operation};
 use edgewright_model::Digest;
 use edgewright_process::OwnedTask;
 use edgewright_registry::{NoReservedTags, Open, Registry, RegistrySettings};
+use edgewright_testkit::noise;
 use futures::StreamExt as _;
 use reqwest::{Body, Client, Method, StatusCode};
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Devices, IMAGE, Server, TwoOperators, code, header, noise};
+use common::{Devices, IMAGE, Server, TwoOperators, code, header};
 use edgewright_model::Digest;
 use edgewright_model::principal::Principal;
 use edgewright_model::reference::{RepoName, Tag};
@@ -18,6 +18,7 @@ use edgewright_registry::{
     CopyBytes, CopyError, External, ExternalCopy, ExternalTraffic, Lookup, Redirection, Registry,
     RegistrySettings, Resolution, TagResolver, Target,
 };
+use edgewright_testkit::noise;
 use futures::future::{BoxFuture, ready};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use reqwest::{Method, Response, StatusCode};

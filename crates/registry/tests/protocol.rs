@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{IMAGE, INDEX, Server, code, descriptor, header, image, noise};
+use common::{IMAGE, INDEX, Server, code, descriptor, header, image};
 use edgewright_model::Digest;
 use edgewright_model::digest::{Algorithm, Hasher};
+use edgewright_testkit::noise;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

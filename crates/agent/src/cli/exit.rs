@@ -53,18 +53,7 @@ impl Failure {
                 None => Ok(()),
             })
         };
-        ExitCode::from(code_of(self.class))
-    }
-}
-
-/// The exit code of an error.
-const fn code_of(class: ErrorClass) -> u8 {
-    match class {
-        ErrorClass::UserFault => 2,
-        ErrorClass::NotFound => 3,
-        ErrorClass::Conflict | ErrorClass::Denied => 4,
-        ErrorClass::Unavailable => 5,
-        ErrorClass::Bug => 70,
+        ExitCode::from(self.class.exit_code())
     }
 }
 
@@ -149,7 +138,7 @@ mod tests {
         let classes = std::iter::successors(Some(ErrorClass::UserFault), |class| after(*class));
         // Those of a command that did its work: all is well, or it found a fault.
         let mut codes = BTreeSet::from([0, 1]);
-        codes.extend(classes.map(code_of));
+        codes.extend(classes.map(ErrorClass::exit_code));
         let help = Cli::command().render_long_help().to_string();
         let (_, listed) = help.split_once("Exit codes:\n").unwrap();
         assert_eq!(numbers(listed, "  "), codes, "--help");

@@ -22,22 +22,10 @@ use crate::world::{Repository, edgewright, until};
 /// The bytes of the large file: more than the buffers of a connection take, so that a download lasts.
 const SIZE: usize = 24 * 1024 * 1024;
 
-/// Bytes that do not compress.
-fn noise() -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    (0..SIZE / 8).flat_map(|_| next()).collect()
-}
-
 /// One slot, whose image has a large layer.
 async fn large(folder: &Path) -> Repository {
     let repository = plants(folder, 1).await;
-    repository.write("images/hmi/files/etc/large", noise());
+    repository.write("images/hmi/files/etc/large", edgewright_testkit::noise(SIZE));
     repository.site("b");
     repository.commit("large").await;
     repository

@@ -49,7 +49,7 @@ impl UpdateTests {
         let tests = self.channels.tests();
         // Channels that wait for the same update wait for the same run.
         let mut queued: BTreeMap<(SourceId, ReleaseNumber, ReleaseNumber), RunNumber> = BTreeMap::new();
-        let (mut count, mut has_ended) = (0, false);
+        let (mut count, mut has_ended, mut failed) = (0, false, None);
         let all = tests.all();
         for ((source, _), awaited) in &all {
             if let TestState::Queued(run) = awaited.state {
@@ -61,9 +61,14 @@ impl UpdateTests {
                 TestState::Wanted => {
                     let step = (key.0, awaited.from, awaited.release);
                     let run = match queued.get(&step) {
-                        Some(run) => Some(*run),
-                        None => self.queue(key, awaited).await?,
+                        Some(run) => Ok(Some(*run)),
+                        None => self.queue(key, awaited).await,
                     };
+                    // A source whose commit cannot be had does not keep the others from it.
+                    let run = run.unwrap_or_else(|error| {
+                        failed = Some(error);
+                        None
+                    });
                     if let Some(run) = run {
                         count += usize::from(queued.insert(step, run).is_none());
                         tests.note(key, TestState::Queued(run));
@@ -82,7 +87,7 @@ impl UpdateTests {
         if has_ended {
             self.channels.wake().wake("an update was tested");
         }
-        Ok(count)
+        failed.map_or(Ok(count), Err)
     }
 
     /// Queues a run of the images that the newest of their runs built; the rest follows. None: nothing can be

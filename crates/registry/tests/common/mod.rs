@@ -250,15 +250,3 @@ pub(crate) async fn code(answer: Response) -> String {
     let body: Value = answer.json().await.unwrap();
     body["errors"][0]["code"].as_str().unwrap().to_owned()
 }
-
-/// Bytes that differ from chunk to chunk.
-pub(crate) fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    (0..length.div_ceil(8)).flat_map(|_| next()).take(length).collect()
-}
