@@ -13,7 +13,7 @@
 use std::fmt;
 
 /// What is known about a device. `I` is an image: what it is named by is the caller's.
-pub struct Facts<'a, I> {
+pub struct Facts<'a, 'q, I> {
     /// Whether it is approved, and neither revoked nor retired.
     pub is_member: bool,
     /// Whether an operator holds it.
@@ -29,14 +29,14 @@ pub struct Facts<'a, I> {
     /// What it was answered with last.
     pub delivered: Option<&'a I>,
     /// What no device is to be answered with any more.
-    pub is_quarantined: &'a dyn Fn(&I) -> bool,
+    pub is_quarantined: &'q dyn Fn(&I) -> bool,
     /// What this device could not run, or left.
-    pub has_failed: &'a dyn Fn(&I) -> bool,
+    pub has_failed: &'q dyn Fn(&I) -> bool,
     /// What a device may not get whose image may be newer than anything known here.
-    pub is_below_floor: &'a dyn Fn(&I) -> bool,
+    pub is_below_floor: &'q dyn Fn(&I) -> bool,
 }
 
-impl<I: fmt::Debug> fmt::Debug for Facts<'_, I> {
+impl<I: fmt::Debug> fmt::Debug for Facts<'_, '_, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Facts")
             .field("is_member", &self.is_member)
@@ -113,7 +113,7 @@ impl fmt::Display for Why {
 }
 
 /// Decides what a device is answered with.
-pub fn offer<'a, I>(facts: &Facts<'a, I>) -> Offer<'a, I> {
+pub fn offer<'a, I>(facts: &Facts<'a, '_, I>) -> Offer<'a, I> {
     let none = |why| Offer { image: None, why, is_first: false };
     if !facts.is_member {
         return none(Why::NoMember);
@@ -147,3 +147,6 @@ pub fn offer<'a, I>(facts: &Facts<'a, I>) -> Offer<'a, I> {
     let is_restored = facts.completed.or(facts.confirmed).is_some_and(|image| (facts.is_below_floor)(image));
     none(if is_restored { Why::Restored } else { Why::Nothing })
 }
+
+#[cfg(test)]
+mod tests;

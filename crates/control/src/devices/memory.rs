@@ -7,16 +7,17 @@ use edgewright_model::Digest;
 use edgewright_model::names::{ChannelName, DeviceId, SiteId, SiteName, SlotId, SourceName, VariantName};
 use edgewright_model::run::ReleaseNumber;
 use edgewright_registry::AccessToken;
+use edgewright_rollout::offer::{Facts, Turn, offer};
 use edgewright_store::channels::only;
-use edgewright_store::fleet::{FleetDevice, Image};
+use edgewright_store::fleet::{DeviceState, FleetDevice, Image};
 use edgewright_store::inventory::SlotRow;
 use edgewright_store::sources::{SourceId, SourceRow};
 use edgewright_store::{Store, StoreError};
 use jiff::Timestamp;
 
 use super::Whereabouts;
-use super::offers::{Facts, Offer, offer};
-use super::port::RolloutPort;
+use super::offers::Offer;
+use super::port::{RolloutAnswer, RolloutPort};
 
 /// All devices, their credentials and what their sources declare.
 #[derive(Debug, Default)]
@@ -181,21 +182,29 @@ impl Memory {
             source.image(*release, variant)
         });
         let pin = row.pin.as_ref().map(|pin| source.and_then(|source| source.image(pin.release, variant)));
-        let answer = rollouts.answer(id, now);
+        let (turn, reason) = match rollouts.answer(id, now) {
+            Some(RolloutAnswer { repository, digest, is_new, is_first, reason }) => {
+                (Some((Image { repository, digest }, is_new && is_first)), Some(reason))
+            }
+            None => (None, None),
+        };
         let below = |image: &Image| {
             row.is_unsure && source.is_some_and(|source| source.below_floor.contains(&image.digest))
         };
-        Some(offer(Facts {
-            state: &row.state,
+        let decided = offer(&Facts {
+            is_member: row.state.is_member(),
+            is_held: matches!(row.state, DeviceState::Held { .. }),
             pin,
-            rollout: answer,
+            rollout: turn.as_ref().map(|(image, is_first)| Turn { image, is_first: *is_first }),
             completed,
             confirmed: row.confirmed.as_ref(),
             delivered: row.delivered.as_ref(),
             is_quarantined: &|image| rollouts.is_quarantined(row.source, &image.digest),
             has_failed: &|image| member.failed.contains(&image.digest),
             is_below_floor: &below,
-        }))
+        });
+        let (image, why, is_first) = (decided.image.cloned(), decided.why, decided.is_first);
+        Some(Offer { image, why, rollout: reason, is_first })
     }
 
     /// Whether the slot of a device is no longer declared.
@@ -209,7 +218,6 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use edgewright_model::role::{Grant, Permission};
-    use edgewright_store::fleet::DeviceState;
 
     use super::*;
 

@@ -233,7 +233,6 @@ impl<'a> World<'a> {
         let answer = self.engine.answer(device, self.now);
         let image = if answer.is_new { &Image::New } else { &Image::Old };
         let turn = Turn { image, is_first: answer.is_first };
-        let has_failed = |image: &Image| *image == Image::New && machine.has_failed;
         let offer = offer(&Facts {
             is_member: true,
             is_held: false,
@@ -243,7 +242,7 @@ impl<'a> World<'a> {
             confirmed: Some(&machine.confirmed),
             delivered: Some(&machine.delivered),
             is_quarantined: &|_| false,
-            has_failed: &has_failed,
+            has_failed: &|image| *image == Image::New && machine.has_failed,
             is_below_floor: &|_| false,
         });
         (offer.image.copied().unwrap_or_default(), offer.is_first)
